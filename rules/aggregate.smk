@@ -1,0 +1,33 @@
+rule aggregate:
+    message:
+        "Bootstrap, tests, gates and verdicts"
+    input:
+        evaluations=evaluations(),
+        attacks=attack_results(),
+        data=results("data/report.json"),
+        code=code("aggregate"),
+    output:
+        metrics=results("summary/metrics.parquet"),
+        tests=results("summary/tests.parquet"),
+        gates=results("summary/gates.json"),
+        extras=results("summary/extras.json"),
+        manifest=results("summary/manifest.json"),
+    params:
+        experiment=experiment.experiment,
+        arms=settings("arms")["arms"],
+        gates=settings("gates")["gates"],
+        roles=experiment.roles,
+        statistics=settings("statistics")["statistics"],
+    log:
+        results("logs/aggregate.log"),
+    benchmark:
+        results("benchmarks/aggregate.tsv")
+    threads: THREADS
+    resources:
+        gpu=0,
+        mem_mb=memory(3000),
+        runtime=minutes(60),
+    conda:
+        "../envs/mmie.yaml"
+    script:
+        "../scripts/aggregate.py"

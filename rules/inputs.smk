@@ -1,0 +1,168 @@
+"""The typed configuration and every function that rules use to name files and resources."""
+
+import sys
+from pathlib import Path
+
+# The library must be found also where it is not installed: a bare checkout on a cluster node.
+sys.path.insert(0, workflow.basedir)
+
+from mmie.configuration import read_configuration
+from mmie.errors import InputError
+from mmie.provenance import code_files
+
+try:
+    experiment = read_configuration(config, ", ".join(map(str, workflow.configfiles)))
+except InputError as problem:
+    sys.exit(f"{problem}")
+
+# Jobs wait for each other on a GPU; on a CPU the cores are the limit.
+GPUS = 0 if experiment.model.device == "cpu" else 1
+THREADS = experiment.model.threads
+TRAINING_ARMS = ("lora", "reft")
+SEEDED_ARMS = (*TRAINING_ARMS, "sae_clamp")
+
+
+def results(path):
+    return f"results/{experiment.experiment}/{path}"
+
+
+def code(script):
+    """Library files that a script reaches: editing one re-runs the rule."""
+    return code_files(f"scripts/{script}.py")
+
+
+def files_of(language):
+    """Corpus files of a language, as a list."""
+    files = experiment.data.corpora[language]
+    return [files] if isinstance(files, str) else list(files)
+
+
+def rows(languages):
+    return [results(f"data/{language}.parquet") for language in languages]
+
+
+def settings(*names):
+    """Parts of the configuration as plain, sorted values: a changed one re-runs the rule."""
+    return {name: experiment.model_dump(mode="json")[name] for name in sorted(names)}
+
+
+def fitted_languages():
+    """Languages that arms are fitted on. A neighbour is only measured, so adding one re-fits nothing."""
+    return [*experiment.forget_languages, *experiment.retain]
+
+
+def model_files():
+    """What tells one base model from another: the manifest and config of a local model."""
+    folder = Path(experiment.model.base)
+    names = ("manifest.json", "config.json", "model.safetensors.index.json")
+    return [str(folder / name) for name in names if (folder / name).is_file()]
+
+
+def arm_options(arm):
+    if arm == "oracle_reference":
+        return {"kind": "oracle", "role": "reference"}
+    options = experiment.arms[arm].model_dump(mode="json")
+    return {**options, "role": "arm"} if options["kind"] == "oracle" else options
+
+
+def all_arms():
+    """Configured arms, and the oracle that scores are normalised by."""
+    return [*experiment.arms, *(["oracle_reference"] if experiment.model.oracle else [])]
+
+
+def seeds_of(arm):
+    """Seeds of an arm: only what trains or draws has more than one."""
+    options = arm_options(arm)
+    drawn = options["kind"] in TRAINING_ARMS or options.get("picker") == "random"
+    return experiment.seeds if drawn else [0]
+
+
+def arm_inputs(wildcards):
+    """What fitting an arm needs, by its kind."""
+    options = arm_options(wildcards.arm)
+    needed = {"base": results("base")}
+    if options["kind"] == "oracle":
+        needed["oracle"] = results(f"oracle/{options['role']}")
+    if options["kind"] in TRAINING_ARMS:
+        needed["rows"] = rows(fitted_languages())
+        needed["reference"] = [
+            results(f"reference/{language}.parquet") for language in fitted_languages()
+        ]
+    if options["kind"] == "sae_clamp":
+        needed["sae"] = results("sae")
+        needed["features"] = results(f"features/{options['picker']}.json")
+        needed["rows"] = rows(fitted_languages())
+    if options.get("layers") == "selected":
+        needed["layers"] = results("layers/selected.json")
+    return needed
+
+
+def runs(pattern, **wildcards):
+    """A path for every arm and seed."""
+    return [
+        path
+        for arm in all_arms()
+        for seed in seeds_of(arm)
+        for path in expand(results(pattern), arm=arm, seed=seed, **wildcards)
+    ]
+
+
+def attacks():
+    return [name for name, options in experiment.attacks if options is not None]
+
+
+def evaluations():
+    return runs("eval/{arm}/seed{seed}/{language}.parquet", language=experiment.languages)
+
+
+def attack_results():
+    return [
+        path
+        for attack in attacks()
+        for path in runs("attack/{attack}/{arm}/seed{seed}.parquet", attack=attack)
+    ]
+
+
+def sealed_directories():
+    """Manifests of the directories that several jobs fill."""
+    return [
+        *runs("eval/{arm}/seed{seed}/manifest.json"),
+        *(results(f"attack/{name}/{arm}/manifest.json") for name in attacks() for arm in all_arms()),
+        results("reference/manifest.json"),
+        results("features/manifest.json"),
+    ]
+
+
+def memory(megabytes):
+    """Memory of a job in MB; a job that failed gets more when it is tried again."""
+    return lambda wildcards, attempt: megabytes * attempt
+
+
+def minutes(number):
+    return lambda wildcards, attempt: number * attempt
+
+
+def data_options():
+    """How rows are read, without the list of corpora: adding one leaves the others alone."""
+    options = settings("data")["data"]
+    return {name: value for name, value in options.items() if name != "corpora"}
+
+
+def device_options():
+    return {name: getattr(experiment.model, name) for name in ("device", "dtype")}
+
+
+def base_options():
+    return {**device_options(), "base": experiment.model.base, "revision": experiment.model.revision}
+
+
+def oracle_options(role):
+    oracle = experiment.model.oracle
+    seed = oracle.reference_seed if role == "reference" else oracle.arm_seed
+    return {"seed": seed, "shipped": oracle.shipped}
+
+
+def pickers():
+    """Feature pickers that configured arms ask for."""
+    options = [arm_options(arm) for arm in experiment.arms]
+    return sorted({entry["picker"] for entry in options if entry["kind"] == "sae_clamp"})

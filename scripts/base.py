@@ -1,0 +1,24 @@
+"""Bring the base model into the results folder as safetensors, with its hash."""
+
+from pathlib import Path
+
+from mmie import job
+from mmie.io import atomic_directory, sha256_file
+from mmie.models.loading import load_model, save_model
+
+job.start(snakemake)
+options = snakemake.params.model
+job.hold_device(options["device"])
+
+model, tokenizer = load_model(
+    options["base"], device="cpu", dtype=options["dtype"], revision=options["revision"]
+)
+with atomic_directory(snakemake.output.model) as folder:
+    save_model(model, tokenizer, folder)
+    weights = {file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))}
+    job.manifest(
+        folder / "manifest.json",
+        config=options,
+        inputs=[file for file in snakemake.input.model if Path(file).is_file()],
+        details={"weights": weights, "parameters": sum(p.numel() for p in model.parameters())},
+    )
