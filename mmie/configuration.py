@@ -256,6 +256,9 @@ class Statistics(Section):
         True,
         description="Widen a preservation margin to the oracle's own difference on DEV, if larger.",
     )
+    headroom: float = Field(
+        1.0, ge=1, description="Factor on a margin that was widened; room for retraining noise."
+    )
 
 
 class Configuration(Section):

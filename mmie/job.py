@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -125,14 +126,32 @@ def hold_lock(result: Path) -> None:
     _held.append(stream)
 
 
-def hold_device(device: str) -> None:
-    """Wait until no other job of this machine uses an accelerator, then keep it to the end."""
+def hold_device(device: str) -> str:
+    """Settle where the model runs and keep an accelerator to the end of this process.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:1`, or `auto`: an accelerator where there is one.
+
+    Returns:
+        The device to use. A busy accelerator is waited for.
+
+    Raises:
+        InputError: an accelerator was asked for by name and there is none.
+    """
     if device == "cpu":
-        return
-    name = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "-")
-    stream = open(Path("/tmp") / f"mmie-device-{os.getuid()}-{name}.lock", "w")  # noqa: SIM115
+        return device
+    import torch
+
+    if not torch.cuda.is_available():
+        if device == "auto":
+            return "cpu"
+        raise InputError(f"model.device: {device!r} is not here. Use `auto` or `cpu`.")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "-")
+    name = f"mmie-device-{os.getuid()}-{visible}.lock"
+    stream = open(Path(tempfile.gettempdir()) / name, "w")  # noqa: SIM115
     fcntl.flock(stream, fcntl.LOCK_EX)
     _held.append(stream)
+    return "cuda" if device == "auto" else device
 
 
 def manifest(

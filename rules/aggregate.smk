@@ -14,7 +14,7 @@ rule aggregate:
         manifest=results("summary/manifest.json"),
     params:
         experiment=experiment.experiment,
-        arms=settings("arms")["arms"],
+        part=arm_parts(),
         gates=settings("gates")["gates"],
         roles=experiment.roles,
         statistics=settings("statistics")["statistics"],

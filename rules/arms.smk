@@ -11,6 +11,7 @@ rule arm:
         forget=experiment.forget_languages,
         retain=list(experiment.retain),
         model=device_options(),
+        checkpoints=results("checkpoints/{arm}/seed{seed}"),
     log:
         results("logs/arm/{arm}-{seed}.log"),
     benchmark:

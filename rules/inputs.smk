@@ -90,8 +90,8 @@ def arm_inputs(wildcards):
         ]
     if options["kind"] == "sae_clamp":
         needed["sae"] = results("sae")
-        needed["features"] = results(f"features/{options['picker']}.json")
-        needed["rows"] = rows(fitted_languages())
+        needed["latents"] = results("features/latents.parquet")
+        needed["activations"] = [results(f"activations/{language}") for language in experiment.retain]
     if options.get("layers") == "selected":
         needed["layers"] = results("layers/selected.json")
     return needed
@@ -129,7 +129,6 @@ def sealed_directories():
         *runs("eval/{arm}/seed{seed}/manifest.json"),
         *(results(f"attack/{name}/{arm}/manifest.json") for name in attacks() for arm in all_arms()),
         results("reference/manifest.json"),
-        results("features/manifest.json"),
     ]
 
 
@@ -162,7 +161,23 @@ def oracle_options(role):
     return {"seed": seed, "shipped": oracle.shipped}
 
 
-def pickers():
-    """Feature pickers that configured arms ask for."""
+def features_wanted():
+    """The most latents that a configured arm clamps."""
     options = [arm_options(arm) for arm in experiment.arms]
-    return sorted({entry["picker"] for entry in options if entry["kind"] == "sae_clamp"})
+    return max((entry["features"] for entry in options if entry["kind"] == "sae_clamp"), default=16)
+
+
+def arm_parts():
+    """Which arm plays which part in calibration; every other arm is judged."""
+    kinds = {arm: arm_options(arm) for arm in experiment.arms}
+    named = {
+        part: next((arm for arm, options in kinds.items() if options["kind"] == kind), kind)
+        for part, kind in {"base": "none", "oracle": "oracle", "broken": "noise"}.items()
+    }
+    return {
+        **named,
+        "controls": tuple(arm for arm, options in kinds.items() if options.get("picker") == "random"),
+        "trained_arms": tuple(
+            arm for arm, options in kinds.items() if options["kind"] in TRAINING_ARMS
+        ),
+    }

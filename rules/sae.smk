@@ -30,22 +30,23 @@ rule sae:
 
 rule features:
     message:
-        "Picking latents: {wildcards.picker}"
+        "Picking latents that speak for the forget languages"
     input:
         sae=results("sae"),
-        selected=results("layers/selected.json"),
         activations=[results(f"activations/{language}") for language in fitted_languages()],
-        rows=rows(fitted_languages()),
         code=code("features"),
     output:
-        features=results("features/{picker}.json"),
+        latents=results("features/latents.parquet"),
+        contrast=results("features/contrast.json"),
+        manifest=results("features/manifest.json"),
     params:
-        languages=fitted_languages(),
         forget=experiment.forget_languages,
+        retain=list(experiment.retain),
+        top=features_wanted(),
     log:
-        results("logs/features/{picker}.log"),
+        results("logs/features.log"),
     benchmark:
-        results("benchmarks/features/{picker}.tsv")
+        results("benchmarks/features.tsv")
     threads: THREADS
     resources:
         gpu=0,
@@ -55,25 +56,3 @@ rule features:
         "../envs/mmie.yaml"
     script:
         "../scripts/features.py"
-
-
-rule seal_features:
-    message:
-        "Manifest of the picked latents"
-    input:
-        files=[results(f"features/{picker}.json") for picker in pickers()],
-        code=code("seal"),
-    output:
-        manifest=results("features/manifest.json"),
-    log:
-        results("logs/seal_features.log"),
-    benchmark:
-        results("benchmarks/seal_features.tsv")
-    resources:
-        gpu=0,
-        mem_mb=memory(500),
-        runtime=minutes(5),
-    conda:
-        "../envs/mmie.yaml"
-    script:
-        "../scripts/seal.py"

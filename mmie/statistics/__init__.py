@@ -1,0 +1,1 @@
+"""How scores become claims: intervals, tests, corrections, gates and the verdict."""

@@ -1,0 +1,1 @@
+"""Score one arm and seed on every prompt of one language."""

@@ -1,0 +1,46 @@
+"""Train a sparse autoencoder for each selected layer and measure it on held-out rows."""
+
+from pathlib import Path
+
+from mmie import job
+from mmie.activations.storage import load_rows
+from mmie.io import atomic_directory, read_json, read_parquet, write_json
+from mmie.models.loading import load_model
+from mmie.sae.formats import save_sae
+from mmie.sae.quality import measure_loss_recovered, measure_quality
+from mmie.sae.train import SaeOptions, train_sae
+
+job.start(snakemake)
+languages = list(snakemake.params.languages)
+options = snakemake.params.options["sae"]
+device = job.hold_device(snakemake.params.model["device"])
+stored = Path(snakemake.input.activations[0]).parent
+layers = read_json(snakemake.input.selected)["layers"]
+
+model, tokenizer = load_model(
+    snakemake.input.base, device=device, dtype=snakemake.params.model["dtype"]
+)
+tables = {Path(file).stem: read_parquet(file) for file in snakemake.input.rows}
+held_out = {
+    language: table[(table["kind"] == "direct") & (table["split"] == "dev")]
+    for language, table in tables.items()
+}
+with atomic_directory(snakemake.output.folder) as folder:
+    quality = {}
+    for layer in layers:
+        sae, training = train_sae(load_rows(stored, layer, languages, "fit"), SaeOptions(**options))
+        save_sae(sae, folder / f"layer{layer}", layer=layer)
+        quality[f"layer{layer}"] = {
+            "training": training,
+            **measure_quality(sae, load_rows(stored, layer, languages, "dev")),
+            "loss_recovered": measure_loss_recovered(model, tokenizer, held_out, sae, layer),
+        }
+    write_json(folder / "quality.json", quality)
+    job.manifest(
+        folder / "manifest.json",
+        config=options,
+        inputs=[snakemake.input.selected, *(stored / code / "manifest.json" for code in languages)],
+        seed=options["seed"],
+        device=device,
+        details={"layers": layers},
+    )
