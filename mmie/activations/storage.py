@@ -1,0 +1,168 @@
+"""Stored activations: memory-mapped rows of several languages that are never loaded whole."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmie.errors import InputError
+from mmie.io import read_json, read_parquet, read_safetensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def create_rows(path: Path, rows: int, width: int) -> np.memmap:
+    """A new safetensors file with the one tensor `h` [rows, width] fp32, mapped for writing."""
+    size = rows * width * 4
+    entry = {"h": {"dtype": "F32", "shape": [rows, width], "data_offsets": [0, size]}}
+    header = json.dumps(entry, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    with open(path, "wb") as stream:
+        stream.write(struct.pack("<Q", len(header)) + header)
+        stream.truncate(8 + len(header) + size)
+    return np.memmap(path, "<f4", "r+", offset=8 + len(header), shape=(rows, width))
+
+
+def open_rows(path: Path) -> np.memmap:
+    """The tensor `h` [rows, width] of a file of `create_rows`, mapped for reading.
+
+    Raises:
+        InputError: missing, truncated or of another kind.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file. Run the activation stage first.")
+    with open(path, "rb") as stream:
+        length = struct.unpack("<Q", stream.read(8))[0]
+        entry = json.loads(stream.read(length)).get("h")
+    if not entry or entry["dtype"] != "F32" or len(entry["shape"]) != 2:
+        raise InputError(f"{path}: no fp32 matrix `h`. Delete it and extract again.")
+    rows, width = entry["shape"]
+    if path.stat().st_size != 8 + length + rows * width * 4:
+        raise InputError(f"{path}: truncated. Delete it and extract again.")
+    return np.memmap(path, "<f4", "r", offset=8 + length, shape=(rows, width))
+
+
+class ActivationStore:
+    """Kept rows of one layer over several languages, addressed as one sequence.
+
+    Args:
+        root: directory with one directory a language.
+        layer: block whose output was stored.
+        languages: in this order.
+        split: only items of this split ("fit", "dev", ...); all when None.
+
+    Raises:
+        InputError: missing files, a layer that was not extracted, languages extracted from different
+            models, no rows left.
+    """
+
+    def __init__(
+        self, root: str | Path, layer: int, languages: Sequence[str], split: str | None = None
+    ) -> None:
+        self.layer = layer
+        self.languages = list(languages)
+        self._rows: list[np.memmap] = []
+        self._index: list[np.ndarray] = []
+        self._items: list[np.ndarray] = []
+        self.items: list[pd.DataFrame] = []
+        self.median_norm: dict[str, float] = {}
+        """Median norm of the layer's rows, by language."""
+        self.sink_limit: dict[str, float] = {}
+        """Rows above this norm were set aside as attention sinks, by language."""
+        identities = []
+        for language in self.languages:
+            directory = Path(root) / language
+            report = read_json(directory / "extraction.json")
+            if layer not in report["layers"]:
+                raise InputError(f"{directory}: layer {layer} was not extracted. Extract it first.")
+            identities.append(report["identity"])
+            self.median_norm[language] = report["median_norm"][str(layer)]
+            self.sink_limit[language] = report["sink_factor"] * self.median_norm[language]
+            table = read_safetensors(directory / "rows.safetensors")
+            item = table["item"].numpy()
+            keep = table["keep"].numpy()[report["layers"].index(layer)].copy()
+            items = read_parquet(directory / "items.parquet")
+            if split is not None:
+                keep &= (items["split"] == split).to_numpy()[item]
+            self._rows.append(open_rows(directory / f"layer{layer}.safetensors"))
+            self._index.append(np.flatnonzero(keep))
+            self._items.append(item[keep])
+            self.items.append(items)
+            if not keep.any():
+                raise InputError(f"{directory}: no rows in split {split!r}. Check data.*_share.")
+        if any(identity != identities[0] for identity in identities):
+            raise InputError(f"{root}: languages were extracted from different models. Extract them again.")
+        self.identity: dict[str, str] = identities[0]
+        self.width = int(self._rows[0].shape[1])
+        self._starts = np.concatenate([[0], np.cumsum([len(index) for index in self._index])])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, rows: np.ndarray) -> Tensor:
+        """Rows by their place in the sequence, any order, [len(rows), width] fp32."""
+        out = np.empty((len(rows), self.width), dtype=np.float32)
+        language = self.language_of(rows)
+        for at in np.unique(language):
+            mine = language == at
+            out[mine] = self._rows[at][self._index[at][rows[mine] - self._starts[at]]]
+        return torch.from_numpy(out)
+
+    def language_of(self, rows: np.ndarray) -> np.ndarray:
+        """Index into `languages` of each row."""
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    def range_of(self, language: str) -> range:
+        """Rows of one language."""
+        at = self.languages.index(language)
+        return range(int(self._starts[at]), int(self._starts[at + 1]))
+
+    def batches(self, language: str, size: int) -> Iterator[tuple[Tensor, np.ndarray]]:
+        """Rows of one language in order, with the item (row of `items`) that each belongs to."""
+        at = self.languages.index(language)
+        for start in range(0, len(self._index[at]), size):
+            chosen = slice(start, start + size)
+            block = np.asarray(self._rows[at][self._index[at][chosen]])
+            yield torch.from_numpy(block), self._items[at][chosen]
+
+
+def load_rows(
+    root: str | Path, layer: int, languages: Sequence[str], split: str | None = None
+) -> ActivationStore:
+    """The stored rows of a layer; see `ActivationStore`."""
+    return ActivationStore(root, layer, languages, split)
+
+
+def load_sentences(
+    root: str | Path, languages: Sequence[str], split: str | None = "fit"
+) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, pd.DataFrame]]:
+    """Sentence vectors {language: {layer: [items, width]}} and their items, of one split.
+
+    Raises:
+        InputError: missing files, languages with different layers, no items left.
+    """
+    sentences: dict[str, dict[int, np.ndarray]] = {}
+    tables: dict[str, pd.DataFrame] = {}
+    for language in languages:
+        directory = Path(root) / language
+        items = read_parquet(directory / "items.parquet")
+        chosen = np.ones(len(items), bool) if split is None else (items["split"] == split).to_numpy()
+        if not chosen.any():
+            raise InputError(f"{directory}: no items in split {split!r}. Check data.*_share.")
+        stored = read_safetensors(directory / "sentences.safetensors")
+        sentences[language] = {
+            int(name.removeprefix("layer")): stored[name].numpy()[chosen]
+            for name in sorted(stored, key=lambda name: int(name.removeprefix("layer")))
+        }
+        tables[language] = items[chosen].reset_index(drop=True)
+    if len({tuple(by_layer) for by_layer in sentences.values()}) > 1:
+        raise InputError(f"{root}: languages differ in their layers. Extract them again.")
+    return sentences, tables

@@ -1,0 +1,229 @@
+"""Pick latents that speak for the forget language, and matched random ones as their control.
+
+Statistics are taken per item first and then over items, so that long items do not count more; codes
+come from the encoder that the gate uses. FIT split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from mmie.activations.storage import ActivationStore
+from mmie.errors import InputError
+from mmie.io import seed_from
+from mmie.sae.topk import TopKSAE
+
+BATCH = 4096
+DECILES = 10
+NORM_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """What the latents do on the items of one language."""
+
+    codes: NDArray[np.float32]
+    """Mean code over each item's tokens, [items, latents]."""
+    rate: NDArray[np.float64]
+    """Mean over items of the share of tokens where a latent fires, [latents]."""
+
+
+@torch.no_grad()
+def latent_statistics(sae: TopKSAE, store: ActivationStore) -> dict[str, LatentStatistics]:
+    """Item-level statistics of every latent, by language; one pass over the store."""
+    return {language: _of_language(sae, store, language) for language in store.languages}
+
+
+def _of_language(sae: TopKSAE, store: ActivationStore, language: str) -> LatentStatistics:
+    items = len(store.items[store.languages.index(language)])
+    codes = torch.zeros(items, sae.latents)
+    fired = torch.zeros(items, sae.latents)
+    tokens = torch.zeros(items)
+    for x, item in store.batches(language, BATCH):
+        values, indices = sae.encode(x)
+        at = torch.from_numpy(item).long()
+        where = (at[:, None].expand_as(indices), indices)
+        codes.index_put_(where, values, accumulate=True)
+        fired.index_put_(where, (values > 0).float(), accumulate=True)
+        tokens.index_add_(0, at, torch.ones(len(at)))
+    present = tokens > 0
+    share = tokens[present, None]
+    return LatentStatistics(
+        codes=(codes[present] / share).numpy(),
+        rate=(fired[present] / share).double().mean(0).numpy(),
+    )
+
+
+def contrast_table(
+    sae: TopKSAE,
+    statistics: Mapping[str, LatentStatistics],
+    *,
+    forget: Sequence[str],
+    retain: Sequence[str],
+) -> pd.DataFrame:
+    """One row a latent: `score`, `rate_forget`, `rate_retain`, `decoder_norm`.
+
+    score = (mean code on forget items - mean code on retain items) / standard deviation over items;
+    languages weigh equally. 0 for latents that never fire.
+
+    Raises:
+        InputError: no forget or no retain language.
+    """
+    if not forget or not retain:
+        raise InputError("features: a contrast needs forget and retain languages. Name both.")
+    codes = {language: statistics[language].codes.astype(np.float64) for language in [*forget, *retain]}
+    score = _contrast(codes, forget, retain)
+    return pd.DataFrame(
+        {
+            "latent": np.arange(len(score)),
+            "score": score,
+            "rate_forget": np.mean([statistics[language].rate for language in forget], axis=0),
+            "rate_retain": np.mean([statistics[language].rate for language in retain], axis=0),
+            "decoder_norm": sae.w_dec.detach().double().norm(dim=1).numpy(),
+        }
+    )
+
+
+def pick_contrast(
+    sae: TopKSAE,
+    statistics: Mapping[str, LatentStatistics],
+    *,
+    layer: int,
+    forget: Sequence[str],
+    retain: Sequence[str],
+    top_k: int,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The `top_k` latents with the largest positive contrast, ties to the lower index.
+
+    Returns:
+        `picker`, `layer`, `mode` ("exact": codes of the full encoder), `features`, `scores`, firing
+        rates of the picked, and `stability`: Jaccard overlap of the picks on two halves of the items.
+
+    Raises:
+        InputError: fewer than `top_k` latents fire more on forget than on retain items.
+    """
+    table = contrast_table(sae, statistics, forget=forget, retain=retain)
+    features = _top(table["score"].to_numpy(), top_k)
+    if len(features) < top_k:
+        raise InputError(
+            f"features: {len(features)} latents of layer {layer} fire more on {', '.join(forget)}, "
+            f"{top_k} are wanted. Lower the number of features or train a larger autoencoder."
+        )
+    picked = table.loc[features]
+    return {
+        "picker": "contrast",
+        "layer": layer,
+        "mode": "exact",
+        "features": features,
+        "scores": picked["score"].tolist(),
+        "rate_forget": picked["rate_forget"].tolist(),
+        "rate_retain": picked["rate_retain"].tolist(),
+        "stability": _stability(statistics, forget, retain, top_k, seed),
+    }
+
+
+def pick_random_matched(
+    table: pd.DataFrame, features: Sequence[int], *, layer: int, seed: int
+) -> dict[str, Any]:
+    """One random latent for each picked one: the control that shows what picking was worth.
+
+    Matched in the decile of the firing rate on forget and on retain items and in decoder norm; where no
+    free latent shares both deciles, the nearest deciles that have one serve.
+
+    Args:
+        table: `contrast_table` of the autoencoder.
+        features: the picked latents.
+        layer: their layer.
+        seed: another seed, another set.
+
+    Returns:
+        As `pick_contrast`, with `matched_to` and `decile_distance` (0 is an exact match) for each.
+
+    Raises:
+        InputError: fewer free latents that ever fire than features.
+    """
+    rng = np.random.default_rng(seed_from("random features", seed, layer))
+    rates = table[["rate_forget", "rate_retain"]].to_numpy()
+    norms = table["decoder_norm"].to_numpy()
+    alive: NDArray[np.bool_] = np.asarray((rates > 0).any(axis=1))
+    deciles = _deciles(rates, alive)
+    free = alive.copy()
+    free[list(features)] = False
+    if free.sum() < len(features):
+        raise InputError(
+            f"features: {free.sum()} latents of layer {layer} are left to match {len(features)}. "
+            "Lower the number of features."
+        )
+    chosen: list[int] = []
+    distances: list[int] = []
+    for feature in features:
+        distance = np.abs(deciles - deciles[feature]).max(axis=1)
+        distance[np.abs(norms / norms[feature] - 1) > NORM_TOLERANCE] += DECILES
+        nearest = int(distance[free].min())
+        latent = int(rng.choice(np.flatnonzero(free & (distance == nearest))))
+        free[latent] = False
+        chosen.append(latent)
+        distances.append(nearest)
+    picked = table.loc[chosen]
+    return {
+        "picker": "random",
+        "layer": layer,
+        "mode": "exact",
+        "features": chosen,
+        "scores": picked["score"].tolist(),
+        "rate_forget": picked["rate_forget"].tolist(),
+        "rate_retain": picked["rate_retain"].tolist(),
+        "matched_to": [int(feature) for feature in features],
+        "decile_distance": distances,
+        "seed": seed,
+    }
+
+
+def _contrast(
+    codes: Mapping[str, NDArray[np.float64]], forget: Sequence[str], retain: Sequence[str]
+) -> NDArray[np.float64]:
+    gain = np.mean([codes[language].mean(0) for language in forget], axis=0)
+    gain = gain - np.mean([codes[language].mean(0) for language in retain], axis=0)
+    variance = np.mean([codes[language].var(0, ddof=1) for language in [*forget, *retain]], axis=0)
+    return np.divide(gain, np.sqrt(variance), out=np.zeros_like(gain), where=variance > 0)
+
+
+def _top(score: NDArray[np.float64], top_k: int) -> list[int]:
+    order = np.lexsort((np.arange(len(score)), -score))[:top_k]
+    return [int(latent) for latent in order if score[latent] > 0]
+
+
+def _stability(
+    statistics: Mapping[str, LatentStatistics],
+    forget: Sequence[str],
+    retain: Sequence[str],
+    top_k: int,
+    seed: int,
+) -> float:
+    picks: list[set[int]] = []
+    for half in (0, 1):
+        codes = {}
+        for language in [*forget, *retain]:
+            values = statistics[language].codes.astype(np.float64)
+            order = np.random.default_rng(seed_from("item halves", seed, language)).permutation(len(values))
+            codes[language] = values[order[half::2]]
+        picks.append(set(_top(_contrast(codes, forget, retain), top_k)))
+    union = picks[0] | picks[1]
+    return len(picks[0] & picks[1]) / len(union) if union else 0.0
+
+
+def _deciles(rates: NDArray[np.float64], alive: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Decile 0 to 9 of each firing rate among latents that ever fire, [latents, 2]."""
+    deciles = np.zeros(rates.shape, dtype=np.int64)
+    share = rankdata(rates[alive], axis=0) / max(int(alive.sum()), 1)
+    deciles[alive] = np.ceil(share * DECILES).astype(np.int64) - 1
+    return deciles

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmie.sae.gradients import (
+    _code_gradient_fused,
+    _code_gradient_gathered,
+    loss,
+    step_gradients,
+)
+from mmie.sae.topk import TopKSAE
+
+
+def random_sae(seed: int = 0, width: int = 8, latents: int = 24, k: int = 3) -> TopKSAE:
+    generator = torch.Generator().manual_seed(seed)
+    sae = TopKSAE(width, latents, k).double()
+    sae.initialise(torch.randn(width, generator=generator), generator)
+    with torch.no_grad():
+        sae.w_enc += 0.3 * torch.randn(latents, width, generator=generator)
+        sae.b_enc += 0.3 * torch.randn(latents, generator=generator)
+    return sae
+
+
+def rows(seed: int = 0, count: int = 40) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed + 100)
+    return torch.randn(count, 8, generator=generator).double()
+
+
+@pytest.mark.parametrize("dead_count", [0, 3, 20])
+@pytest.mark.parametrize("shift", [0.0, -3.0])
+def test_sparse_gradients_equal_autograd(dead_count: int, shift: float) -> None:
+    sae, x = random_sae(), rows()
+    dead = torch.zeros(24, dtype=torch.bool)
+    dead[torch.arange(dead_count)] = True
+    with torch.no_grad():
+        # A strong negative bias leaves selected latents at 0, which must then get no gradient.
+        sae.b_enc += shift
+    value = loss(sae, x, 7.0, dead, 1 / 32)
+    value.backward()
+    found = step_gradients(sae, x, 7.0, dead, 1 / 32)
+    assert float(found.loss) == pytest.approx(value.item(), abs=1e-12)
+    for name in ("w_enc", "b_enc", "w_dec", "b_dec"):
+        expected = getattr(sae, name).grad
+        assert torch.allclose(getattr(found, name), expected, atol=1e-12, rtol=0), name
+
+
+def test_dead_latents_learn_from_the_residual_and_unreachable_ones_do_not() -> None:
+    sae, x = random_sae(), rows()
+    with torch.no_grad():
+        sae.b_enc[:8] = -1.0
+        sae.b_enc[4:8] = -1e6
+    dead = torch.zeros(24, dtype=torch.bool)
+    dead[:8] = True
+    with_auxiliary = step_gradients(sae, x, 7.0, dead, 1.0)
+    without = step_gradients(sae, x, 7.0, dead, 0.0)
+    extra = with_auxiliary.w_enc - without.w_enc
+    assert (extra[:4].abs().sum(1) > 0).any()
+    assert (extra[4:8] == 0).all()
+    assert (extra[8:] == 0).all()
+
+
+def test_the_fused_code_gradient_equals_the_portable_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grad = torch.randn(300, 8, generator=generator).double()
+    weights = torch.randn(24, 8, generator=generator).double()
+    indices = torch.randint(0, 24, (300, 3), generator=generator)
+    fused = _code_gradient_fused(grad, weights, indices)
+    assert torch.allclose(fused, _code_gradient_gathered(grad, weights, indices), atol=1e-12)
+
+
+def test_firing_is_a_positive_code() -> None:
+    sae = TopKSAE(2, 2, 2)
+    with torch.no_grad():
+        sae.w_enc.copy_(torch.eye(2))
+        sae.w_dec.copy_(torch.eye(2))
+    found = step_gradients(sae, torch.tensor([[1.0, -1.0]]), 1.0, torch.zeros(2, dtype=torch.bool), 0.0)
+    assert found.fired.tolist() == [True, False]

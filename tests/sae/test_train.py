@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from mmie.activations.storage import ActivationStore
+from mmie.errors import InputError
+from mmie.sae.quality import measure_quality
+from mmie.sae.topk import TopKSAE
+from mmie.sae.train import SaeOptions, _shuffled, _Trainer, train_sae
+
+Writer = Callable[..., ActivationStore]
+
+
+def planted(
+    rows: int, width: int = 16, atoms: int = 24, k: int = 2, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that are sums of k of `atoms` unit directions, and the directions."""
+    directions = np.random.default_rng(99).normal(size=(atoms, width))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    rng = np.random.default_rng(seed)
+    codes = np.zeros((rows, atoms))
+    for row in codes:
+        row[rng.choice(atoms, k, replace=False)] = rng.uniform(1, 2, k)
+    return (codes @ directions + 3).astype(np.float32), directions
+
+
+QUICK = SaeOptions(expansion=2, k=2, epochs=12, batch_size=128, learning_rate=5e-3)
+
+
+def test_a_planted_dictionary_is_recovered(write_store: Writer) -> None:
+    x, directions = planted(6000)
+    sae, report = train_sae(write_store({"hi": x[:3000], "en": x[3000:]}), QUICK)
+    cosine = directions @ sae.w_dec.numpy().T
+    assert (cosine.max(axis=1) > 0.95).mean() > 0.8
+    assert report["loss"][-1] < 0.3 * report["loss"][0]
+
+
+@pytest.mark.regression("SAE-01")
+def test_decoder_rows_have_unit_norm_after_training(write_store: Writer) -> None:
+    sae, _ = train_sae(write_store({"hi": planted(2000)[0]}), QUICK)
+    assert torch.allclose(sae.w_dec.norm(dim=1), torch.ones(sae.latents), atol=1e-6)
+
+
+@pytest.mark.regression("SAE-01")
+def test_a_dead_latent_revives() -> None:
+    x = torch.from_numpy(planted(4000)[0])
+    sae = TopKSAE(16, 32, 2)
+    sae.initialise(x.mean(0), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        sae.b_enc[:10] = -0.8
+    options = SaeOptions(
+        epochs=20, batch_size=200, learning_rate=5e-3, dead_window=0.01, auxiliary_weight=1.0
+    )
+    trainer = _Trainer(sae, options, float(x.var(0).sum()), budget=80_000)
+    trainer.silent_for[:10] = 10**9
+    fired_before = (sae.codes(x)[:, :10] > 0).any(0)
+    for at in range(400):
+        trainer.step(x[torch.randperm(4000, generator=torch.Generator().manual_seed(at))[:200]], at)
+    fired_after = (sae.codes(x)[:, :10] > 0).any(0)
+    assert fired_before.sum() < 5
+    assert fired_after.sum() > fired_before.sum() + 3
+
+
+def test_the_projected_gradient_is_orthogonal_to_its_row(write_store: Writer) -> None:
+    x = torch.from_numpy(planted(200)[0])
+    sae = TopKSAE(16, 32, 2)
+    sae.initialise(x.mean(0), torch.Generator().manual_seed(0))
+    trainer = _Trainer(sae, SaeOptions(epochs=1, batch_size=200), 10.0, budget=200)
+    trainer.step(x, 0)
+    # The gradient belongs to the rows before the step, so it is taken once more.
+    from mmie.sae.gradients import step_gradients
+
+    trainer._set_gradients(step_gradients(sae, x, 10.0, trainer.dead(), 1 / 32))
+    assert sae.w_dec.grad is not None
+    assert (sae.w_dec.grad * sae.w_dec).sum(1).abs().max() < 1e-6
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_another(write_store: Writer) -> None:
+    store = write_store({"hi": planted(1000)[0]})
+    first, _ = train_sae(store, QUICK)
+    again, _ = train_sae(store, QUICK)
+    other, _ = train_sae(store, SaeOptions(**{**vars(QUICK), "seed": 1}))
+    assert torch.equal(first.w_dec, again.w_dec)
+    assert not torch.equal(first.w_dec, other.w_dec)
+
+
+@pytest.mark.regression("SAE-02")
+def test_too_few_tokens_for_the_latents_are_refused(write_store: Writer) -> None:
+    store = write_store({"hi": planted(100)[0]})
+    with pytest.raises(InputError, match=r"100 rows over 1 epochs for 32 latents"):
+        train_sae(store, SaeOptions(expansion=2, k=2, epochs=1))
+    _, report = train_sae(store, SaeOptions(expansion=2, k=2, epochs=16))
+    assert report["tokens_per_latent"] == 50
+    assert report["rows"] == 100
+
+
+@pytest.mark.regression("SAE-03")
+def test_batches_mix_languages_as_the_corpus_does(write_store: Writer) -> None:
+    x, _ = planted(3000)
+    store = write_store({"hi": x[:2000], "en": x[2000:]})
+    batches = list(_shuffled(store, SaeOptions(epochs=1, batch_size=300)))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(3000))
+    shares = [(store.language_of(batch) == 0).mean() for batch in batches]
+    assert all(abs(share - 2 / 3) < 0.1 for share in shares)
+
+
+def test_a_loss_that_is_not_finite_is_an_error(write_store: Writer) -> None:
+    sae = TopKSAE(16, 32, 2)
+    trainer = _Trainer(sae, SaeOptions(), 10.0, budget=1000)
+    with pytest.raises(InputError, match="step 3"):
+        trainer.step(torch.full((4, 16), float("nan")), 3)
+
+
+def test_held_out_rows_are_described_as_well_as_training_rows(write_store: Writer) -> None:
+    sae, _ = train_sae(write_store({"hi": planted(6000)[0]}), QUICK)
+    held_out = write_store({"hi": planted(1000, seed=1)[0]})
+    assert measure_quality(sae, held_out)["pooled"]["fvu"] < 0.2
