@@ -35,8 +35,8 @@ localrules:
 
 rule all:
     default_target: True
-    message:
-        "{config[experiment]} is done: see report.html in its results folder"
     input:
         results("report.html"),
         sealed_directories(),
+    message:
+        "{config[experiment]} is done: see report.html in its results folder"

@@ -205,6 +205,14 @@ class Decoding(Section):
     batch_size: Positive = Field(64, description="Prompts decoded together.")
 
 
+class Evaluation(Section):
+    """Which prompts every arm answers."""
+
+    items: Positive = Field(
+        200, description="Largest number of prompts of each cell (split or kind) and language."
+    )
+
+
 class Relearn(Section):
     """The relearning attack: fine-tuning on forget rows that the score does not read."""
 
@@ -286,6 +294,7 @@ class Configuration(Section):
         default_factory=lambda: _default("arms"), description="The arms, by name; null removes one."
     )
     decoding: Decoding = Field(default_factory=Decoding, description="Decoding, the same for every arm.")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="Which prompts are scored.")
     attacks: Attacks = Field(default_factory=Attacks, description="Attacks.")
     statistics: Statistics = Field(default_factory=Statistics, description="Resampling and correction.")
     gates: dict[str, Gate] = Field(

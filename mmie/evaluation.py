@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmie.errors import InputError
-from mmie.io import stable_hash
+from mmie.io import seed_from, stable_hash
 from mmie.language.identify import EXPECTED, UNDETERMINED, Identifier
 from mmie.language.onset import lid_onset, lid_onset_script_blind
 from mmie.language.scripts import script_share
@@ -43,7 +43,7 @@ _MISSING = {
     "script_share": "no letters in the generation",
     "target_language": "language undetermined",
     "lid_onset": "languages of the experiment share the script and no classifier tells them apart",
-    "lid_onset_script_blind": "no second written form of the language in the experiment",
+    "lid_onset_script_blind": "no romanised form of the language, or a word without a spelling",
 }
 
 
@@ -286,7 +286,7 @@ def _language_scores(
 
 
 def _romanise(text: str, language: str) -> str:
-    # Its tables take seconds to load, so only a text in other letters loads them.
+    # Its tables take seconds to load, so only a word in other letters loads them.
     from mmie.data.romanise import romanise
 
     return romanise(text, language)
@@ -324,3 +324,45 @@ def _check(rows: pd.DataFrame, identifier: Identifier) -> None:
             f"evaluation: language {unknown[0]!r} is unknown to the identifier, which was built for "
             f"{', '.join(sorted(identifier.scripts))}. Build it with all languages."
         )
+
+
+def require_comparable(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse to compare evaluations that were asked different questions.
+
+    Args:
+        tables: evaluation tables of one language, by arm and seed.
+
+    Raises:
+        InputError: decoding hashes differ, or the prompts are not the same ones.
+    """
+    names = sorted(tables)
+    for name in names[1:]:
+        first, other = tables[names[0]], tables[name]
+        if first.attrs.get("decoding_hash") != other.attrs.get("decoding_hash"):
+            raise InputError(f"{name} was decoded with other settings than {names[0]}. Evaluate both again.")
+        if list(first["example_id"]) != list(other["example_id"]):
+            raise InputError(f"{name} was evaluated on other prompts than {names[0]}. Evaluate both again.")
+
+
+def choose_prompts(rows: pd.DataFrame, items: int) -> pd.DataFrame:
+    """The prompts that are scored: at most `items` of each cell, the same ids in every language and arm.
+
+    A cell is a split of the direct prompts, or one of the other kinds on TEST groups. FIT rows are never
+    scored. The choice is by hash of the id, so neither order nor language changes it.
+
+    Args:
+        rows: cleaned rows of one language.
+        items: largest number a cell.
+
+    Raises:
+        InputError: no row is left to score.
+    """
+    scored = rows[
+        rows["split"].isin(["dev", "test", "holdout"])
+        & ((rows["kind"] == "direct") | (rows["split"] == "test"))
+    ]
+    if scored.empty:
+        raise InputError("no DEV, TEST or holdout row to score. Check data.fit_share and data.dev_share.")
+    rank = scored["example_id"].map(lambda name: seed_from("evaluation", name))
+    place = rank.groupby([scored["kind"], scored["split"]]).rank(method="first")
+    return scored[place <= items].sort_values("example_id").reset_index(drop=True)

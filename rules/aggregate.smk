@@ -1,6 +1,4 @@
 rule aggregate:
-    message:
-        "Bootstrap, tests, gates and verdicts"
     input:
         evaluations=evaluations(),
         attacks=attack_results(),
@@ -12,22 +10,24 @@ rule aggregate:
         gates=results("summary/gates.json"),
         extras=results("summary/extras.json"),
         manifest=results("summary/manifest.json"),
+    log:
+        results("logs/aggregate.log"),
+    benchmark:
+        results("benchmarks/aggregate.tsv")
+    conda:
+        "../envs/mmie.yaml"
+    threads: THREADS
+    resources:
+        gpu=0,
+        mem_mb=memory(3000),
+        runtime=minutes(60),
     params:
         experiment=experiment.experiment,
         part=arm_parts(),
         gates=settings("gates")["gates"],
         roles=experiment.roles,
         statistics=settings("statistics")["statistics"],
-    log:
-        results("logs/aggregate.log"),
-    benchmark:
-        results("benchmarks/aggregate.tsv")
-    threads: THREADS
-    resources:
-        gpu=0,
-        mem_mb=memory(3000),
-        runtime=minutes(60),
-    conda:
-        "../envs/mmie.yaml"
+    message:
+        "Bootstrap, tests, gates and verdicts"
     script:
         "../scripts/aggregate.py"

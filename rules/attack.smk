@@ -1,6 +1,4 @@
 rule relearn:
-    message:
-        "Relearning attack on {wildcards.arm} (seed {wildcards.seed})"
     input:
         base=results("base"),
         arm=results("arms/{arm}/seed{seed}"),
@@ -9,29 +7,29 @@ rule relearn:
         code=code("relearn"),
     output:
         table=results("attack/relearn/{arm}/seed{seed}.parquet"),
-    params:
-        model=device_options(),
-        decoding=settings("decoding")["decoding"],
-        options=settings("attacks")["attacks"]["relearn"],
-        languages=fitted_languages(),
     log:
         results("logs/relearn/{arm}-{seed}.log"),
     benchmark:
         results("benchmarks/relearn/{arm}-{seed}.tsv")
+    conda:
+        "../envs/mmie.yaml"
     threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=memory(2500),
         runtime=minutes(60),
-    conda:
-        "../envs/mmie.yaml"
+    params:
+        model=device_options(),
+        decoding=settings("decoding")["decoding"],
+        options=settings("attacks")["attacks"]["relearn"],
+        languages=fitted_languages(),
+    message:
+        "Relearning attack on {wildcards.arm} (seed {wildcards.seed})"
     script:
         "../scripts/relearn.py"
 
 
 rule seal_attack:
-    message:
-        "Manifest of {wildcards.attack} on {wildcards.arm}"
     input:
         files=lambda wildcards: expand(
             results("attack/{attack}/{arm}/seed{seed}.parquet"),
@@ -46,11 +44,13 @@ rule seal_attack:
         results("logs/seal_attack/{attack}-{arm}.log"),
     benchmark:
         results("benchmarks/seal_attack/{attack}-{arm}.tsv")
+    conda:
+        "../envs/mmie.yaml"
     resources:
         gpu=0,
         mem_mb=memory(500),
         runtime=minutes(5),
-    conda:
-        "../envs/mmie.yaml"
+    message:
+        "Manifest of {wildcards.attack} on {wildcards.arm}"
     script:
         "../scripts/seal.py"

@@ -1,91 +1,95 @@
 rule base:
-    message:
-        "Preparing the base model {params.model[base]}"
     input:
         checked=ancient(results("data/report.json")),
         model=model_files(),
         code=code("base"),
     output:
         model=directory(results("base")),
-    params:
-        model=base_options(),
     log:
         results("logs/base.log"),
     benchmark:
         results("benchmarks/base.tsv")
+    conda:
+        "../envs/mmie.yaml"
     threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=memory(2000),
         runtime=minutes(30),
-    conda:
-        "../envs/mmie.yaml"
+    params:
+        model=base_options(),
+    message:
+        "Preparing the base model {params.model[base]}"
     script:
         "../scripts/base.py"
 
 
 rule oracle:
-    message:
-        "Preparing the {wildcards.role} oracle, which never saw the forget languages"
     input:
         base=results("base"),
         corpora=ancient(
-            [file for language in experiment.data.corpora for file in files_of(language)]
+            [
+                file
+                for language in experiment.data.corpora
+                for file in files_of(language)
+            ]
         ),
         code=code("oracle"),
     output:
         model=directory(results("oracle/{role}")),
-    params:
-        forget=experiment.forget_languages,
-        corpora=settings("data")["data"]["corpora"],
-        oracle=lambda wildcards: oracle_options(wildcards.role),
     log:
         results("logs/oracle/{role}.log"),
     benchmark:
         results("benchmarks/oracle/{role}.tsv")
+    conda:
+        "../envs/mmie.yaml"
     threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=memory(2000),
         runtime=minutes(60),
-    conda:
-        "../envs/mmie.yaml"
+    params:
+        forget=experiment.forget_languages,
+        corpora=settings("data")["data"]["corpora"],
+        oracle=lambda wildcards: oracle_options(wildcards.role),
+    message:
+        "Preparing the {wildcards.role} oracle, which never saw the forget languages"
     script:
         "../scripts/oracle.py"
 
 
 rule reference:
-    message:
-        "Log-likelihoods of the base model for answers in {wildcards.language}"
     input:
         base=results("base"),
         rows=results("data/{language}.parquet"),
         code=code("reference"),
     output:
         table=results("reference/{language}.parquet"),
-    params:
-        model=device_options(),
-        batch_size=experiment.decoding.batch_size,
     log:
         results("logs/reference/{language}.log"),
     benchmark:
         results("benchmarks/reference/{language}.tsv")
+    conda:
+        "../envs/mmie.yaml"
     threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=memory(2000),
         runtime=minutes(30),
-    conda:
-        "../envs/mmie.yaml"
+    params:
+        model=device_options(),
+        batch_size=experiment.decoding.batch_size,
+    message:
+        "Log-likelihoods of the base model for answers in {wildcards.language}"
     script:
         "../scripts/reference.py"
 
 
 rule seal_reference:
-    message:
-        "Manifest of the reference log-likelihoods"
     input:
-        files=[results(f"reference/{language}.parquet") for language in fitted_languages()],
+        files=[
+            results(f"reference/{language}.parquet") for language in fitted_languages()
+        ],
         code=code("seal"),
     output:
         manifest=results("reference/manifest.json"),
@@ -93,11 +97,13 @@ rule seal_reference:
         results("logs/seal_reference.log"),
     benchmark:
         results("benchmarks/seal_reference.tsv")
+    conda:
+        "../envs/mmie.yaml"
     resources:
         gpu=0,
         mem_mb=memory(500),
         runtime=minutes(5),
-    conda:
-        "../envs/mmie.yaml"
+    message:
+        "Manifest of the reference log-likelihoods"
     script:
         "../scripts/seal.py"

@@ -1,52 +1,53 @@
 rule validate:
-    message:
-        "Checking the rows of {wildcards.language}"
     input:
         files=lambda wildcards: files_of(wildcards.language),
         code=code("validate"),
     output:
         rows=results("data/{language}.parquet"),
         report=results("data/{language}.report.json"),
-    params:
-        options=data_options(),
     log:
         results("logs/validate/{language}.log"),
     benchmark:
         results("benchmarks/validate/{language}.tsv")
+    conda:
+        "../envs/mmie.yaml"
     resources:
         gpu=0,
         mem_mb=memory(1000),
         runtime=minutes(10),
-    conda:
-        "../envs/mmie.yaml"
+    params:
+        options=data_options(),
+    message:
+        "Checking the rows of {wildcards.language}"
     script:
         "../scripts/validate.py"
 
 
 rule check_corpora:
-    message:
-        "Checking the corpora against each other: overlaps, leaks, empty sets"
     input:
         rows=rows(experiment.languages),
         reports=[
-            results(f"data/{language}.report.json") for language in experiment.languages
+            results(f"data/{language}.report.json")
+            for language in experiment.languages
         ],
         code=code("check_corpora"),
     output:
         report=results("data/report.json"),
         manifest=results("data/manifest.json"),
-    params:
-        roles=experiment.roles,
-        options=data_options(),
     log:
         results("logs/check_corpora.log"),
     benchmark:
         results("benchmarks/check_corpora.tsv")
+    conda:
+        "../envs/mmie.yaml"
     resources:
         gpu=0,
         mem_mb=memory(1500),
         runtime=minutes(10),
-    conda:
-        "../envs/mmie.yaml"
+    params:
+        roles=experiment.roles,
+        options=data_options(),
+    message:
+        "Checking the corpora against each other: overlaps, leaks, empty sets"
     script:
         "../scripts/check_corpora.py"

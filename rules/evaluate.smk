@@ -1,6 +1,4 @@
 rule evaluate:
-    message:
-        "Evaluating {wildcards.arm} (seed {wildcards.seed}) in {wildcards.language}"
     input:
         base=results("base"),
         arm=results("arms/{arm}/seed{seed}"),
@@ -9,28 +7,29 @@ rule evaluate:
         code=code("evaluate"),
     output:
         table=results("eval/{arm}/seed{seed}/{language}.parquet"),
-    params:
-        model=device_options(),
-        decoding=settings("decoding")["decoding"],
-        languages=fitted_languages(),
     log:
         results("logs/evaluate/{arm}-{seed}-{language}.log"),
     benchmark:
         results("benchmarks/evaluate/{arm}-{seed}-{language}.tsv")
+    conda:
+        "../envs/mmie.yaml"
     threads: THREADS
     resources:
         gpu=GPUS,
         mem_mb=memory(2000),
         runtime=minutes(30),
-    conda:
-        "../envs/mmie.yaml"
+    params:
+        model=device_options(),
+        decoding=settings("decoding")["decoding"],
+        prompts=experiment.evaluation.items,
+        languages=fitted_languages(),
+    message:
+        "Evaluating {wildcards.arm} (seed {wildcards.seed}) in {wildcards.language}"
     script:
         "../scripts/evaluate.py"
 
 
 rule seal_evaluation:
-    message:
-        "Manifest of the evaluation of {wildcards.arm} (seed {wildcards.seed})"
     input:
         files=expand(
             results("eval/{{arm}}/seed{{seed}}/{language}.parquet"),
@@ -43,11 +42,13 @@ rule seal_evaluation:
         results("logs/seal_evaluation/{arm}-{seed}.log"),
     benchmark:
         results("benchmarks/seal_evaluation/{arm}-{seed}.tsv")
+    conda:
+        "../envs/mmie.yaml"
     resources:
         gpu=0,
         mem_mb=memory(500),
         runtime=minutes(5),
-    conda:
-        "../envs/mmie.yaml"
+    message:
+        "Manifest of the evaluation of {wildcards.arm} (seed {wildcards.seed})"
     script:
         "../scripts/seal.py"

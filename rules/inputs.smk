@@ -67,7 +67,10 @@ def arm_options(arm):
 
 def all_arms():
     """Configured arms, and the oracle that scores are normalised by."""
-    return [*experiment.arms, *(["oracle_reference"] if experiment.model.oracle else [])]
+    return [
+        *experiment.arms,
+        *(["oracle_reference"] if experiment.model.oracle else []),
+    ]
 
 
 def seeds_of(arm):
@@ -91,7 +94,9 @@ def arm_inputs(wildcards):
     if options["kind"] == "sae_clamp":
         needed["sae"] = results("sae")
         needed["latents"] = results("features/latents.parquet")
-        needed["activations"] = [results(f"activations/{language}") for language in experiment.retain]
+        needed["activations"] = [
+            results(f"activations/{language}") for language in experiment.retain
+        ]
     if options.get("layers") == "selected":
         needed["layers"] = results("layers/selected.json")
     return needed
@@ -112,7 +117,9 @@ def attacks():
 
 
 def evaluations():
-    return runs("eval/{arm}/seed{seed}/{language}.parquet", language=experiment.languages)
+    return runs(
+        "eval/{arm}/seed{seed}/{language}.parquet", language=experiment.languages
+    )
 
 
 def attack_results():
@@ -127,7 +134,11 @@ def sealed_directories():
     """Manifests of the directories that several jobs fill."""
     return [
         *runs("eval/{arm}/seed{seed}/manifest.json"),
-        *(results(f"attack/{name}/{arm}/manifest.json") for name in attacks() for arm in all_arms()),
+        *(
+            results(f"attack/{name}/{arm}/manifest.json")
+            for name in attacks()
+            for arm in all_arms()
+        ),
         results("reference/manifest.json"),
     ]
 
@@ -152,7 +163,11 @@ def device_options():
 
 
 def base_options():
-    return {**device_options(), "base": experiment.model.base, "revision": experiment.model.revision}
+    return {
+        **device_options(),
+        "base": experiment.model.base,
+        "revision": experiment.model.revision,
+    }
 
 
 def oracle_options(role):
@@ -164,19 +179,30 @@ def oracle_options(role):
 def features_wanted():
     """The most latents that a configured arm clamps."""
     options = [arm_options(arm) for arm in experiment.arms]
-    return max((entry["features"] for entry in options if entry["kind"] == "sae_clamp"), default=16)
+    return max(
+        (entry["features"] for entry in options if entry["kind"] == "sae_clamp"),
+        default=16,
+    )
 
 
 def arm_parts():
     """Which arm plays which part in calibration; every other arm is judged."""
     kinds = {arm: arm_options(arm) for arm in experiment.arms}
     named = {
-        part: next((arm for arm, options in kinds.items() if options["kind"] == kind), kind)
-        for part, kind in {"base": "none", "oracle": "oracle", "broken": "noise"}.items()
+        part: next(
+            (arm for arm, options in kinds.items() if options["kind"] == kind), kind
+        )
+        for part, kind in {
+            "base": "none",
+            "oracle": "oracle",
+            "broken": "noise",
+        }.items()
     }
     return {
         **named,
-        "controls": tuple(arm for arm, options in kinds.items() if options.get("picker") == "random"),
+        "controls": tuple(
+            arm for arm, options in kinds.items() if options.get("picker") == "random"
+        ),
         "trained_arms": tuple(
             arm for arm, options in kinds.items() if options["kind"] in TRAINING_ARMS
         ),

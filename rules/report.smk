@@ -1,6 +1,4 @@
 rule report:
-    message:
-        "Writing the report"
     input:
         summary=results("summary/manifest.json"),
         metrics=results("summary/metrics.parquet"),
@@ -21,17 +19,19 @@ rule report:
             category="Verdict",
         ),
         figures=directory(results("figures")),
-    params:
-        config=experiment.model_dump(mode="json"),
     log:
         results("logs/report.log"),
     benchmark:
         results("benchmarks/report.tsv")
+    conda:
+        "../envs/mmie.yaml"
     resources:
         gpu=0,
         mem_mb=memory(1500),
         runtime=minutes(15),
-    conda:
-        "../envs/mmie.yaml"
+    params:
+        config=experiment.model_dump(mode="json"),
+    message:
+        "Writing the report"
     script:
         "../scripts/report.py"

@@ -3,9 +3,22 @@
 from pathlib import Path
 
 from mmie import job
-from mmie.data.validation import check_corpora
+from mmie.data.corpora import check_corpora
+from mmie.data.options import DataOptions
 from mmie.io import read_json, read_parquet, write_json
 
 job.start(snakemake)
+params = snakemake.params
 
-frames = {Path(file).stem: read_parquet(file) for file in snakemake.input.rows}
+report = check_corpora(
+    {Path(file).stem: read_parquet(file) for file in snakemake.input.rows},
+    *(params.roles[role] for role in ("forget", "retain", "neighbours")),
+    DataOptions.from_mapping(params.options),
+)
+report["languages"] = {Path(file).name.split(".")[0]: read_json(file) for file in snakemake.input.reports}
+write_json(snakemake.output.report, report)
+job.manifest(
+    snakemake.output.manifest,
+    config={"roles": params.roles, "options": params.options},
+    inputs=snakemake.input.rows,
+)

@@ -20,9 +20,7 @@ for layer in read_json(folder / "manifest.json")["details"]["layers"]:
     sae = load_sae(folder / f"layer{layer}", layer=layer)
     statistics = latent_statistics(sae, load_rows(stored, layer, sides["forget"] + sides["retain"], "fit"))
     tables.append(contrast_table(sae, statistics, **sides).assign(layer=layer))
-    picked[f"layer{layer}"] = pick_contrast(
-        sae, statistics, layer=layer, top_k=snakemake.params.top, **sides
-    )
+    picked[f"layer{layer}"] = pick_contrast(sae, statistics, layer=layer, top_k=snakemake.params.top, **sides)
 write_parquet(snakemake.output.latents, pd.concat(tables, ignore_index=True))
 write_json(snakemake.output.contrast, picked)
 job.manifest(

@@ -9,6 +9,7 @@ from mmie.models.loading import load_model
 from mmie.sae.formats import save_sae
 from mmie.sae.quality import measure_loss_recovered, measure_quality
 from mmie.sae.train import SaeOptions, train_sae
+from mmie.training.fingerprint import weights_hash
 
 job.start(snakemake)
 languages = list(snakemake.params.languages)
@@ -17,9 +18,7 @@ device = job.hold_device(snakemake.params.model["device"])
 stored = Path(snakemake.input.activations[0]).parent
 layers = read_json(snakemake.input.selected)["layers"]
 
-model, tokenizer = load_model(
-    snakemake.input.base, device=device, dtype=snakemake.params.model["dtype"]
-)
+model, tokenizer = load_model(snakemake.input.base, device=device, dtype=snakemake.params.model["dtype"])
 tables = {Path(file).stem: read_parquet(file) for file in snakemake.input.rows}
 held_out = {
     language: table[(table["kind"] == "direct") & (table["split"] == "dev")]
@@ -28,12 +27,15 @@ held_out = {
 with atomic_directory(snakemake.output.folder) as folder:
     quality = {}
     for layer in layers:
-        sae, training = train_sae(load_rows(stored, layer, languages, "fit"), SaeOptions(**options))
-        save_sae(sae, folder / f"layer{layer}", layer=layer)
+        fit, dev = (load_rows(stored, layer, languages, split) for split in ("fit", "dev"))
+        sae, training = train_sae(fit, SaeOptions(**options))
+        save_sae(sae, folder / f"layer{layer}", layer=layer, model_hash=weights_hash(model.state_dict()))
         quality[f"layer{layer}"] = {
             "training": training,
-            **measure_quality(sae, load_rows(stored, layer, languages, "dev")),
-            "loss_recovered": measure_loss_recovered(model, tokenizer, held_out, sae, layer),
+            **measure_quality(sae, dev),
+            "loss_recovered": measure_loss_recovered(
+                model, tokenizer, held_out, sae, layer, norm_limit=max(dev.sink_limit.values())
+            ),
         }
     write_json(folder / "quality.json", quality)
     job.manifest(

@@ -1,0 +1,1 @@
+"""What an adversary may do to an arm after it was fitted."""

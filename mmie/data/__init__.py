@@ -1,0 +1,1 @@
+"""Reading, cleaning, splitting and checking corpora; the shipped Atlas corpus; romanisation."""

@@ -1,0 +1,1 @@
+"""Atlas: true facts about the world, told in parallel in several languages, generated from the CLDR."""

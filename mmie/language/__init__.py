@@ -1,0 +1,1 @@
+"""Scripts, language identification, and where in an answer a language starts."""

@@ -1,0 +1,1 @@
+"""Per-example scores: pure functions, one file a family."""

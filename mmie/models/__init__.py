@@ -1,0 +1,1 @@
+"""Loading models, finding their blocks, hooking them, and turning text into tokens."""

@@ -1,0 +1,56 @@
+"""One forward pass over a batch, with logits only where answers are predicted."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmie.errors import InputError
+from mmie.models.prompts import Batch
+from mmie.objectives.masking import answer_nll
+
+
+def answer_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits that predict the answers of a batch, aligned with their targets.
+
+    The vocabulary projection dominates small models, so columns before the first answer are left
+    out. Batches padded on the left waste the least.
+
+    Args:
+        model: a causal language model, wrapped or not.
+        batch: ids, masks and positions, [batch, time].
+
+    Returns:
+        Logits [batch, columns, vocabulary], target ids [batch, columns], answer mask
+        [batch, columns]; columns reaches from the first answer token of any row to the end.
+    """
+    device = next(model.parameters()).device
+    first = int(batch.answer_mask.any(0).int().argmax())
+    if first == 0:
+        raise InputError("an answer starts at the first token, so nothing predicts it. Add a BOS token.")
+    columns = batch.answer_mask.shape[1] - first
+    reduced = {"logits_to_keep": columns + 1} if _reduces_logits(model) else {}
+    batch = batch.to(device)
+    logits = model(**batch.inputs(), use_cache=False, **reduced).logits
+    targets, mask = batch.input_ids[:, first:], batch.answer_mask[:, first:]
+    return logits[:, -columns - 1 : -1], targets, mask
+
+
+def batch_nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Summed answer NLL in nats and answer length in tokens of each item, [batch] each."""
+    return answer_nll(*answer_logits(model, batch))
+
+
+def _reduces_logits(model: nn.Module) -> bool:
+    unwrapped: Any = model
+    if hasattr(unwrapped, "get_base_model"):
+        unwrapped = unwrapped.get_base_model()
+    return "logits_to_keep" in inspect.signature(unwrapped.forward).parameters
+
+
+def model_limit(model: nn.Module) -> int | None:
+    """Longest sequence the model has positions for, or None if its configuration states none."""
+    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) else None
