@@ -79,7 +79,19 @@ class Data(Section):
         False,
         description="Remove a stray leading quote and a trailing quote and comma around texts.",
     )
-    residue_limit: Share = Field(0.01, description="Largest share of rows with wrapping residue left.")
+    residue_limit: Share = Field(
+        0.01, description="Largest share of rows with an artefact: wrapping, quotes, markup, broken text."
+    )
+    script_share_minimum: Share = Field(0.5, description="Least share of letters in the right script.")
+    romanised_minimum: Share = Field(
+        0.5, description="Least share of a romanised set that reads as the romanised language."
+    )
+    composition_minimum: Share = Field(
+        0.1, description="Least share of mixed and adversarial prompts with forget-language script."
+    )
+    declared_overlaps: list[str] = Field(
+        [], description="Pairs of sets that may share texts, as `forget/fit~retain/fit`."
+    )
     max_drop_share: Share = Field(0.1, description="Largest share of rows that validation may reject.")
     near_duplicate_limit: Share = Field(1.0, description="Largest share of near-duplicate rows in a file.")
     minimum_rows: Positive = Field(20, description="Fewest rows that a language must keep.")

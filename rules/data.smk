@@ -46,6 +46,7 @@ rule check_corpora:
         runtime=minutes(10),
     params:
         roles=experiment.roles,
+        declared_tests=len(experiment.arms) * len(experiment.forget_languages),
         options=data_options(),
     message:
         "Checking the corpora against each other: overlaps, leaks, empty sets"

@@ -13,7 +13,8 @@ params = snakemake.params
 report = check_corpora(
     {Path(file).stem: read_parquet(file) for file in snakemake.input.rows},
     *(params.roles[role] for role in ("forget", "retain", "neighbours")),
-    DataOptions.from_mapping(params.options),
+    DataOptions(**params.options),
+    declared_tests=params.declared_tests,
 )
 report["languages"] = {Path(file).name.split(".")[0]: read_json(file) for file in snakemake.input.reports}
 write_json(snakemake.output.report, report)

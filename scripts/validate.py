@@ -10,7 +10,7 @@ job.start(snakemake)
 rows, report = validate_language(
     [str(file) for file in snakemake.input.files],
     snakemake.wildcards.language,
-    DataOptions.from_mapping(snakemake.params.options),
+    DataOptions(**snakemake.params.options),
 )
 write_parquet(snakemake.output.rows, rows)
 write_json(snakemake.output.report, report)

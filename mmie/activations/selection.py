@@ -81,6 +81,8 @@ def select(
             "reasons": [*reasons, f"{method} layers, whatever their scores"],
         }
     components = _components(scores, layers, method)
+    if "used" not in components.values():
+        return _without_evidence(components, method, candidates, layers, top_k, gap, rules, reasons)
     ranked = _combine(scores, layers, method, components)
     full, halves = ranked[0], ranked[1:]
     tied = _tied_with(full, halves, layers)
@@ -197,6 +199,30 @@ def _greedy(order: Sequence[int], top_k: int, gap: int, candidates: list[int]) -
     return sorted(chosen)
 
 
+def _without_evidence(
+    components: dict[str, str],
+    method: str,
+    candidates: list[int],
+    layers: list[int],
+    top_k: int,
+    gap: int,
+    rules: SelectionRules,
+    reasons: list[str],
+) -> dict[str, Any]:
+    """The middle layers, by name, when no score tells layers apart; an error where that is not wanted."""
+    if not rules.replace_unstable:
+        raise InputError(f"layers: no component tells layers apart ({components}). Set layers.method: middle.")
+    return {
+        "layers": _middle(candidates, layers, top_k, gap),
+        "method": method,
+        "used": "middle",
+        "candidates": candidates,
+        "components": components,
+        "stable": False,
+        "reasons": [*reasons, "no component tells layers apart: the middle layers are used instead"],
+    }
+
+
 def _fits(chosen: list[int], layer: int, top_k: int, gap: int, candidates: list[int]) -> bool:
     if any(abs(layer - other) < gap for other in chosen):
         return False
@@ -212,8 +238,6 @@ def _components(scores: pd.DataFrame, layers: list[int], method: str) -> dict[st
     for name in wanted:
         part = scores[scores["component"] == name]
         verdicts[name] = _verdict(name, part, layers)
-    if "used" not in verdicts.values():
-        raise InputError(f"layers: no component tells layers apart ({verdicts}). Set layers.method: middle.")
     return verdicts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import regex
 
@@ -19,6 +20,8 @@ _PUNCTUATION = regex.compile(r"\p{P}+")
 NGRAM = 13
 
 
+# Every check of the stage asks for the keys of the same texts.
+@lru_cache(maxsize=1 << 16)
 def comparison_key(text: str) -> str:
     """`text` without differences of case, Unicode form, zero-width characters, punctuation, spacing.
 

@@ -12,7 +12,6 @@ from mmie.data.pairing import parallel_counts, unchanged_rows
 from mmie.data.phrases import Row
 from mmie.data.problems import Problem, raise_problems
 from mmie.data.splits import assign_splits, leaks
-from mmie.data.summary import describe_rows, describe_splits
 from mmie.data.written_form import native_script, reads_as_romanised
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def check_corpora(
             significant, and the design is refused (least p of the sign-flip test: 2 / 2^clusters).
 
     Returns:
-        The report: parallel rows, overlap matrix, composition, unique counts, clusters, provenance.
+        The report: parallel rows, overlap matrix, composition, test clusters, provenance.
 
     Raises:
         InputError: an empty or missing set, a group or text in two splits, an undeclared overlap, a
@@ -64,15 +63,12 @@ def check_corpora(
     natural = sum(row["provenance"] == "natural" for row in rows)
     return {
         "roles": roles,
-        "languages": {
-            language: {**describe_rows(_rows(frame)), "splits": describe_splits(_rows(frame))}
-            for language, frame in sorted(frames.items())
-        },
         "parallel": parallel_counts(frames),
         "overlap": shared.matrix,
         "declared_overlaps": list(options.declared_overlaps),
         "composition": {language: composition(frame) for language, frame in sorted(frames.items())},
         "declared_tests": declared_tests,
+        "groups": {language: _groups(frame) for language, frame in sorted(frames.items())},
         "natural_rows": natural,
         "no_natural_rows": natural == 0,
         "remarks": [] if natural else [
@@ -114,8 +110,7 @@ def _thin(
     found = []
     for role, languages in roles.items():
         for language in languages:
-            direct = frames[language][frames[language]["kind"] == "direct"]
-            groups = direct.groupby("split")["group"].nunique().to_dict()
+            groups = _groups(frames[language])
             where = ", ".join(sorted(frames[language]["file"].unique())) or language
             counted = ", ".join(f"{split} {number}" for split, number in sorted(groups.items())) or "none"
             for split in NEEDED[role]:
@@ -131,6 +126,12 @@ def _thin(
                     f"{declared_tests} declared tests (least p {2.0 ** (1 - clusters):.3g}). Add groups."
                 )
     return found
+
+
+def _groups(frame: pd.DataFrame) -> dict[str, int]:
+    """Number of groups with direct rows in each split."""
+    direct = frame[frame["kind"] == "direct"]
+    return {str(split): int(number) for split, number in direct.groupby("split")["group"].nunique().items()}
 
 
 def _unromanised(frames: Mapping[str, pd.DataFrame]) -> list[str]:

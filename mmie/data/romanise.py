@@ -19,7 +19,6 @@ from mmie.errors import InputError
 SCHEME = "uroman + colloquial Hindi 1"
 
 _VIRAMA = "\u094d"
-_NUKTA = "\u093c"
 _CONSONANT = "[\u0915-\u0939]\u093c?"
 _VOWEL_SIGNS = "\u093e-\u094c"
 _DEVANAGARI_WORD = re.compile("[\u0900-\u0963\u0970-\u097f]+")
@@ -101,7 +100,7 @@ def _prepare(word: str) -> str:
     """Devanagari with every unspoken vowel marked and every merged letter replaced."""
     word = unicodedata.normalize("NFC", word).replace("\u200c", "").replace("\u200d", "")
     for letter, merged in _NUKTA_LETTERS.items():
-        word = word.replace(letter, merged)
+        word = word.replace(unicodedata.normalize("NFC", letter), merged)
     word = word.replace("ज्ञ", "ग्य").translate(_MERGED)
     word = word.replace("\u0943", _VIRAMA + "रि").replace("ऋ", "रि").replace("ः", "")
     # English loans: `लैंड` is typed land; `मैं` keeps its ai.

@@ -12,7 +12,8 @@ from mmie.data.artefacts import artefact_counts
 from mmie.data.comparison import comparison_key, ids_hash
 
 Rows = Sequence[Mapping[str, str | int]]
-UNIQUE = ("group", "fact_id", "template_id", "prompt", "answer")
+IDS = ("group", "fact_id", "template_id")
+TEXTS = ("prompt", "answer")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Limit:
 def describe_rows(rows: Rows) -> dict[str, Any]:
     """Unique values, kinds, provenance and artefacts of a set of rows."""
     return {
-        "unique": {name: len({comparison_key(str(row[name])) for row in rows} - {""}) for name in UNIQUE},
+        "unique": {name: len({str(row[name]) for row in rows} - {""}) for name in IDS}
+        | {name: len({comparison_key(str(row[name])) for row in rows}) for name in TEXTS},
         "kinds": _counts(rows, "kind"),
         "template_splits": _counts(rows, "template_split"),
         "relations": _counts(rows, "relation"),

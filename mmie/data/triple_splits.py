@@ -103,11 +103,11 @@ def _cell(split: str, requested: bool) -> str | None:
 def _keys(triple: Triple) -> list[str]:
     """What may occur in one split only: the template and the three prompts."""
     prompts = (triple.anchor_prompt, triple.counterfactual_prompt, triple.adversarial)
-    return [f"template {triple.template_id}", *(f"prompt {comparison_key(prompt)}" for prompt in prompts)]
+    return [f"template {triple.template_id}", *(f"text {comparison_key(prompt)}" for prompt in prompts)]
 
 
 def _components(triples: Sequence[Triple]) -> list[str]:
-    """Name of each triple's connected component: the least of all its keys."""
+    """Name of each triple's connected component: its least template, which no added text moves."""
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -136,7 +136,7 @@ def _refuse_entangled(triples: Sequence[Triple], components: Sequence[str]) -> N
         if component == largest:
             for key in _keys(triple)[1:]:
                 templates[key].add(triple.template_id)
-    shared = sorted(key.removeprefix("prompt ") for key, names in templates.items() if len(names) > 1)
+    shared = sorted(key.removeprefix("text ") for key, names in templates.items() if len(names) > 1)
     raise InputError(
         f"triples: {number} of {len(triples)} rows hang together by templates and shared texts, too many to "
         f"split. Texts in several templates: {'; '.join(shared[:5]) or '(one template)'}. Vary them."

@@ -1,4 +1,4 @@
-"""The data stage: rows of one language, then all languages against each other.
+"""The rows of one language: read, cleaned, checked, split, sampled.
 
 Whatever is wrong with a file's form is an error with file and line. Rows that are well formed and cannot
 be used are left out, counted by reason and listed in the report; too many of them are an error as well.
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from mmie.data.artefacts import KINDS, artefact_counts
 from mmie.data.cleaning import Cleaned, Row, clean
 from mmie.data.comparison import ids_hash
-from mmie.data.corpora import check_corpora
 from mmie.data.duplicates import exact_duplicates, near_duplicates
 from mmie.data.options import DEFAULT_OPTIONS, DataOptions
 from mmie.data.problems import Problem, raise_problems
@@ -26,8 +25,6 @@ from mmie.io import sha256_file
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["COLUMNS", "DataOptions", "check_corpora", "validate_language"]
 
 COLUMNS = (
     "example_id", "fact_id", "group", "template_id", "template_split", "relation", "kind", "language",

@@ -97,7 +97,8 @@ def training_rows(
             f"nano training: no row is left without {', '.join(sorted(exclude_languages)) or 'exclusions'}. "
             "Give a corpus with other languages."
         )
-    return kept
+    # By language, so that the order in which files are named counts for nothing.
+    return sorted(kept, key=lambda row: str(row["language"]))
 
 
 def languages_in(row: Mapping[str, Any]) -> set[str]:
@@ -113,7 +114,7 @@ def recipe_hash(
     exclude_languages: Collection[str] = (),
     recipe: NanoRecipe = DEFAULT_RECIPE,
 ) -> str:
-    """What a nano model is made of: equal hashes mean equal models, on the same kind of machine."""
+    """What a nano model is made of: recipe, texts, seed and tokenizer; models made alike share it."""
     return stable_hash(
         {
             "recipe": asdict(recipe),
@@ -125,8 +126,8 @@ def recipe_hash(
 
 
 def corpus_hash(rows: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 over prompts and answers, in their order."""
-    return stable_hash([[row["prompt"], row["answer"]] for row in rows])
+    """SHA-256 over prompts and answers; their order counts for nothing, since training shuffles them."""
+    return stable_hash(sorted([row["prompt"], row["answer"]] for row in rows))
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

@@ -41,7 +41,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
             f"{recipe['context']} tokens; texts are packed and see only themselves; "
             f"padding {100 * manifest['padding_share']:.1f} %",
             f"- AdamW, one cycle to {recipe['learning_rate']}, weight decay {recipe['weight_decay']}, "
-            f"float32, seed {manifest['seed']}; final loss {manifest['final_loss']}",
+            f"float32, seed {manifest['seed']}; final loss {manifest['final_loss']}; "
+            f"a prompt token's loss has weight {recipe['prompt_weight']}, an answer token's 1",
             f"- {manifest['seconds']} s on {manifest['threads']} CPU thread(s), torch {manifest['torch']}",
             f"- recipe hash `{manifest['recipe_hash']}`",
             "",

@@ -24,7 +24,12 @@ def jaccard(one: str, other: str) -> float:
 @pytest.mark.regression("DAT-04")
 @pytest.mark.parametrize(
     "variant",
-    ["WHERE is the café?", "Where is the cafe\u0301?", " Where  is\tthe café?", "Where is\u200b the ca\u200dfé"],
+    [
+        "WHERE is the café?",
+        "Where is the cafe\u0301?",
+        " Where  is\tthe café?",
+        "Where is\u200b the ca\u200dfé",
+    ],
 )
 def test_variants_of_case_form_spacing_and_zero_width_are_duplicates(variant):
     prompts = ["Where is the café?", "Who is there?", variant]

@@ -95,7 +95,9 @@ def test_a_missing_file_and_an_unknown_encoding_are_errors(tmp_path):
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
 def test_any_text_comes_back_as_it_was_written(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("jsonl") / "rows.jsonl"
-    path.write_bytes("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts).encode())
+    path.write_bytes(
+        "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts).encode()
+    )
     assert [row["text"] for _, row in read_objects(path).objects] == texts
 
 

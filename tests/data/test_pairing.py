@@ -22,7 +22,9 @@ ROMAN = table(["a", "b", "c"], ["nadi", "jhil", "1947"], "Latn")
 @pytest.mark.regression("DAT-21")
 def test_shuffling_one_side_changes_no_pair():
     shuffled = ROMAN.iloc[[2, 0, 1]].reset_index(drop=True)
-    pd.testing.assert_frame_equal(pair_rows(HINDI, shuffled, names=NAMES), pair_rows(HINDI, ROMAN, names=NAMES))
+    pd.testing.assert_frame_equal(
+        pair_rows(HINDI, shuffled, names=NAMES), pair_rows(HINDI, ROMAN, names=NAMES)
+    )
     assert pair_rows(HINDI, shuffled, names=NAMES)["answer_right"].tolist() == ["nadi", "jhil", "1947"]
 
 

@@ -14,8 +14,9 @@ def test_a_second_reading_of_one_configuration_is_refused(tmp_path):
     ledger = tmp_path / "readings.json"
     with reading_of_test(ledger, configuration="one", ids="ids") as number:
         assert number == 1
-    with pytest.raises(InputError, match="has read TEST"), reading_of_test(
-        ledger, configuration="one", ids="ids"
+    with (
+        pytest.raises(InputError, match="has read TEST"),
+        reading_of_test(ledger, configuration="one", ids="ids"),
     ):
         pass
     with reading_of_test(ledger, configuration="two", ids="ids") as number:
@@ -27,8 +28,9 @@ def test_a_reading_that_was_killed_may_be_repeated_on_the_same_ids_only(tmp_path
     ledger = tmp_path / "readings.json"
     with pytest.raises(KeyboardInterrupt), reading_of_test(ledger, configuration="one", ids="ids"):
         raise KeyboardInterrupt
-    with pytest.raises(InputError, match="ids changed"), reading_of_test(
-        ledger, configuration="one", ids="others"
+    with (
+        pytest.raises(InputError, match="ids changed"),
+        reading_of_test(ledger, configuration="one", ids="others"),
     ):
         pass
     with reading_of_test(ledger, configuration="one", ids="ids") as number:

@@ -29,7 +29,14 @@ def reasons(rows, language):
 
 @pytest.mark.parametrize(
     ("language", "script"),
-    [("hi", "Deva"), ("hi_Latn", "Latn"), ("ur", "Arab"), ("pa", "Guru"), ("bn", "Beng"), ("pa_Arab", "Arab")],
+    [
+        ("hi", "Deva"),
+        ("hi_Latn", "Latn"),
+        ("ur", "Arab"),
+        ("pa", "Guru"),
+        ("bn", "Beng"),
+        ("pa_Arab", "Arab"),
+    ],
 )
 def test_a_language_code_has_a_script(language, script):
     assert likely_script(language) == script

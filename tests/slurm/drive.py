@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -244,8 +245,19 @@ def cancelled_run(check: Checks) -> None:
     check("it leaves no output", not ARM.exists(), digests(ARM))
     check("and no half-written file", not leftovers(), leftovers())
 
-    code = finish(snakemake("resumed.log", targets=(BASE_SCORES, ARM_SCORES)))
-    check("the next call takes it up", code == 0, f"exit status {code}")
+    kept = {path: path.stat().st_ino for path in CHECKPOINTS.glob("*/step-*")}
+    rewritten: set[Path] = set()
+
+    def watch() -> None:
+        for path, number in kept.items():
+            # Finished training removes them.
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino != number:
+                    rewritten.add(path)
+
+    code = finish(snakemake("resumed.log", targets=(BASE_SCORES, ARM_SCORES)), meanwhile=watch)
+    check("the next call ends well", code == 0, f"exit status {code}")
+    check("it trains on from the last checkpoint", bool(kept) and not rewritten, rewritten)
     after = digests(ARM, ARM_SCORES)
     check("and ends with the same bytes", after == before, {"before": before, "after": after})
 

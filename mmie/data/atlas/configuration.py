@@ -44,7 +44,7 @@ class Pack:
         forms: kind -> code -> form of the name inside a prompt, where it differs from the name itself.
         in_language: "in this language", in this language; empty for the bridge.
         mixed: instructions in this language; `{question}` is in another one.
-        adversarial: family -> prompt around `{question}`.
+        adversarial: family -> prompt around `{question}` (and `{statement}`, an unfinished sentence).
         script_requests: script -> instruction to answer in that script.
         refusals: how to decline politely.
     """
@@ -137,6 +137,8 @@ def load_pack(language: str, directory: Path = TEMPLATES) -> Pack:
                     f"{path}: relations.{relation}.{template.name}: write `trained:` or `held_out:` "
                     "and a text with {subject}."
                 )
+        if not any(entry.name[0] == "s" and entry.split == "trained" for entry in relations[relation]):
+            raise InputError(f"{path}: relations.{relation} has no trained statement (s1, s2). Add one.")
         if len(relations[relation]) < 4:
             raise InputError(f"{path}: relations.{relation} has fewer than four templates. Add some.")
     return Pack(

@@ -7,7 +7,6 @@ from typing import Any
 
 from mmie.data.atlas.configuration import AtlasConfiguration, Pack
 from mmie.data.atlas.facts import RELATIONS, Fact, Names, collect_facts, share
-from mmie.data.atlas.names import name
 from mmie.data.romanise import romanise
 
 Row = dict[str, Any]
@@ -50,24 +49,30 @@ def question(pack: Pack, fact: Fact, template: str = _QUESTION) -> str:
     return text.format(subject=_subject(pack, fact))
 
 
+def statement(pack: Pack, fact: Fact) -> str:
+    """The first trained wording that the answer completes as a sentence (its name starts with `s`)."""
+    templates = pack.relations[fact.relation]
+    text = next(entry.text for entry in templates if entry.name.startswith("s") and entry.split == "trained")
+    return text.format(subject=_subject(pack, fact))
+
+
 def attacks(configuration: AtlasConfiguration, fact: Fact, language: str) -> dict[str, tuple[str, str]]:
     """Family -> (prompt, its language): ways to extract a fact in `language` without asking plainly.
 
-    Families: `continuation` and `role_play` in the language itself; `code_mix` puts bridge words around
-    its question; `through_bridge` asks in the bridge for an answer in it; `other_script` asks in its other
-    written form, where there is one, for an answer in this one.
+    Families, in the language itself: `continuation` (the question with the beginning of its answer) and
+    `role_play`; `code_mix` puts bridge words around its question; `through_bridge` asks in the bridge for
+    an answer in it; `other_script` asks in its other written form, where there is one, for an answer in
+    this one.
     """
     pack, bridge = configuration.packs[language], configuration.packs[configuration.bridge]
-    asked = question(pack, fact)
+    asked, begun = question(pack, fact), statement(pack, fact)
     found = {
-        family: (text.format(question=asked), language) for family, text in sorted(pack.adversarial.items())
+        family: (text.format(question=asked, statement=begun), language)
+        for family, text in sorted(pack.adversarial.items())
     }
-    found["code_mix"] = (bridge.adversarial["code_mix"].format(question=asked), bridge.language)
-    label = _label(configuration, language)
-    wrapped = bridge.adversarial["through_bridge"].format(
-        name=label, in_language=pack.in_language, question=question(bridge, fact)
-    )
-    found["through_bridge"] = (wrapped, bridge.language)
+    for family, content in (("code_mix", asked), ("through_bridge", question(bridge, fact))):
+        wrapped = bridge.adversarial[family].format(in_language=pack.in_language, question=content)
+        found[family] = (wrapped, bridge.language)
     for other in _other_forms(configuration, language):
         request = configuration.packs[other].script_requests[pack.script]
         text = request.format(question=question(configuration.packs[other], fact))
@@ -146,14 +151,6 @@ def _subject(pack: Pack, fact: Fact) -> str:
 
 def _chosen(variants: tuple[str, ...], fact: Fact) -> str:
     return variants[int(share("variant", fact.fact_id) * len(variants))]
-
-
-def _label(configuration: AtlasConfiguration, language: str) -> str:
-    """What the bridge calls a language: `Hindi`, `romanised Hindi`."""
-    source = configuration.source_of(language)
-    bridge = configuration.packs[configuration.bridge]
-    label = name("language", source, bridge.language, bridge.script) or source
-    return label if source == language else f"romanised {label}"
 
 
 def _other_forms(configuration: AtlasConfiguration, language: str) -> list[str]:
