@@ -246,7 +246,7 @@ class Gate(Section):
     question: str = Field(description="What the gate asks, in words.")
     metric: str = Field(description="Score it reads, a column of the evaluation files.")
     languages: Literal["forget_native", "forget_other_scripts", "forget", "retain", "neighbours", "kept"]
-    cell: Literal["test", "mixed", "adversarial", "relearn"] = Field(
+    cell: Literal["test", "test_new_wording", "mixed", "adversarial", "relearn"] = Field(
         "test", description="Which prompts it reads; `relearn` reads the attack."
     )
     statistic: Literal["transfer", "ratio", "difference", "worst_seed_difference"] = Field(

@@ -347,8 +347,8 @@ def require_comparable(tables: Mapping[str, pd.DataFrame]) -> None:
 def choose_prompts(rows: pd.DataFrame, items: int) -> pd.DataFrame:
     """The prompts that are scored: at most `items` of each cell, the same ids in every language and arm.
 
-    A cell is a split of the direct prompts, or one of the other kinds on TEST groups. FIT rows are never
-    scored. The choice is by hash of the id, so neither order nor language changes it.
+    A cell is a split of the direct prompts in trained or in new wordings, or one of the other kinds on
+    TEST groups. FIT rows are never scored. The choice is by hash of the id, so neither order nor language changes it.
 
     Args:
         rows: cleaned rows of one language.
@@ -364,5 +364,5 @@ def choose_prompts(rows: pd.DataFrame, items: int) -> pd.DataFrame:
     if scored.empty:
         raise InputError("no DEV, TEST or holdout row to score. Check data.fit_share and data.dev_share.")
     rank = scored["example_id"].map(lambda name: seed_from("evaluation", name))
-    place = rank.groupby([scored["kind"], scored["split"]]).rank(method="first")
+    place = rank.groupby([scored["kind"], scored["split"], scored["template_split"]]).rank(method="first")
     return scored[place <= items].sort_values("example_id").reset_index(drop=True)

@@ -211,7 +211,9 @@ def _without_evidence(
 ) -> dict[str, Any]:
     """The middle layers, by name, when no score tells layers apart; an error where that is not wanted."""
     if not rules.replace_unstable:
-        raise InputError(f"layers: no component tells layers apart ({components}). Set layers.method: middle.")
+        raise InputError(
+            f"layers: no component tells layers apart ({components}). Set layers.method: middle."
+        )
     return {
         "layers": _middle(candidates, layers, top_k, gap),
         "method": method,

@@ -23,6 +23,7 @@ from mmie.statistics.scores import (
 
 _KEY = ["arm", "seed", "language", "example_id"]
 _NEEDED = [*_KEY, "group", "split", "kind"]
+NEW_WORDING = "_new_wording"
 _IN_RANGE = 1e-6  # float32 scores may pass 1 by rounding
 
 
@@ -133,8 +134,15 @@ def build_cells(table: pd.DataFrame) -> Cells:
 
 
 def cell_names(table: pd.DataFrame) -> pd.Series:
-    """Name of each row's cell. Direct prompts go by their split; other kinds by kind, on TEST clusters."""
+    """Name of each row's cell.
+
+    Direct prompts go by their split, apart when their wording was never trained on: how well a model
+    answers those varies from one training run to the next. Other kinds go by kind, on TEST clusters.
+    """
     kind, split = table["kind"].astype(str), table["split"].astype(str)
+    if "template_split" in table:
+        new_wording = (table["template_split"] == "held_out") & (kind == "direct")
+        split = split.where(~new_wording, split + NEW_WORDING)
     other = kind.where(split == "test", kind + "_" + split)
     return split.where(kind == "direct", other)
 

@@ -11,7 +11,7 @@ from mmie.statistics.equivalence import Harm
 from mmie.statistics.scores import harm_of
 
 FAMILIES = ("efficacy", "preservation", "robustness", "membership")
-EVALUATION_CELLS = ("test", "dev", "holdout", "mixed", "adversarial")
+EVALUATION_CELLS = ("test", "test_new_wording", "dev", "holdout", "mixed", "adversarial")
 ROLES = ("forget", "forget_native", "forget_other_scripts", "retain", "neighbours", "kept")
 STOP_REASONS = (
     "no_effect", "below_threshold", "utility_loss", "neighbour_loss", "collapsed",

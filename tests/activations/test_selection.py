@@ -57,13 +57,18 @@ def test_a_probe_that_is_perfect_everywhere_is_dropped_by_name() -> None:
 
 
 @pytest.mark.regression("ACT-08")
-def test_layers_without_any_difference_are_an_error() -> None:
+def test_layers_without_any_difference_are_never_ranked() -> None:
     sentences, items = planted([0.0] * 4, [50] * 4)
     scores = score_layers(sentences, items, forget=["hi"], options=QUICK)
     scores = scores[scores["component"] != "selectivity"]
     scores.loc[:, "excess"] = 0.1
     with pytest.raises(InputError, match="no component"):
-        select(scores, 1, method="shared")
+        select(scores, 1, method="shared", rules=SelectionRules(replace_unstable=False))
+    chosen = select(scores, 1, method="shared")
+    assert chosen["used"] == "middle"
+    assert not chosen["stable"]
+    assert "scores" not in chosen
+    assert "no component tells layers apart" in chosen["reasons"][-1]
 
 
 @pytest.mark.regression("ACT-09")

@@ -177,7 +177,7 @@ def leftovers() -> list[str]:
     return [path for path in found if not path.startswith(str(CHECKPOINTS))]
 
 
-def neighbours(jobs: list[Job]) -> list[tuple[Job, Job]]:
+def successive(jobs: list[Job]) -> list[tuple[Job, Job]]:
     """Pairs of jobs of which one started next after the other."""
     ran = (job for job in jobs if job.started != "Unknown")
     return list(pairwise(sorted(ran, key=lambda job: (job.started, job.ended))))
@@ -197,7 +197,7 @@ def whole_run(check: Checks) -> None:
     check("a CPU job gets none", device is None and bool(on_cpu), device)
     places = {(job.partition, job.gpu) for job in jobs}
     check("each goes to its partition", places == {("cpu", False), ("gpu", True)}, places)
-    pairs = neighbours(on_gpu)
+    pairs = successive(on_gpu)
     queued = [second.number for first, second in pairs if second.submitted < first.ended]
     check("GPU jobs wait in the queue for another one", bool(queued), on_gpu)
     together = [(first.number, second.number) for first, second in pairs if second.started < first.ended]
