@@ -59,10 +59,10 @@ def model_files():
 
 
 def arm_options(arm):
+    """The config block of an arm; the reference oracle is an arm without one."""
     if arm == "oracle_reference":
-        return {"kind": "oracle", "role": "reference"}
-    options = experiment.arms[arm].model_dump(mode="json")
-    return {**options, "role": "arm"} if options["kind"] == "oracle" else options
+        return {"kind": "oracle"}
+    return experiment.arms[arm].model_dump(mode="json")
 
 
 def all_arms():
@@ -85,7 +85,8 @@ def arm_inputs(wildcards):
     options = arm_options(wildcards.arm)
     needed = {"base": results("base")}
     if options["kind"] == "oracle":
-        needed["oracle"] = results(f"oracle/{options['role']}")
+        role = "reference" if wildcards.arm == "oracle_reference" else "arm"
+        needed["oracle"] = results(f"oracle/{role}")
     if options["kind"] in TRAINING_ARMS:
         needed["rows"] = rows(fitted_languages())
         needed["reference"] = [

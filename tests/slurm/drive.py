@@ -112,14 +112,20 @@ def snakemake(log: str, *arguments: str, targets: tuple[Path, ...]) -> subproces
 def finish(run: subprocess.Popen[bytes], meanwhile: Callable[[], object] = lambda: None) -> int | None:
     """Wait for a run and look at `meanwhile` several times a second; None when it took too long."""
     deadline = time.monotonic() + PATIENCE
-    while run.poll() is None and time.monotonic() < deadline:
-        meanwhile()
-        time.sleep(0.1)
-    if run.poll() is None:
-        run.send_signal(signal.SIGINT)
-        run.wait()
-        return None
-    return run.returncode
+    try:
+        while run.poll() is None and time.monotonic() < deadline:
+            meanwhile()
+            time.sleep(0.1)
+        return run.poll()
+    finally:
+        if run.poll() is None:
+            # Snakemake cancels its jobs.
+            run.send_signal(signal.SIGINT)
+            try:
+                run.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                run.kill()
+                run.wait()
 
 
 def payload_of(job: Job) -> psutil.Process | None:
@@ -262,9 +268,18 @@ def cancelled_run(check: Checks) -> None:
     check("and ends with the same bytes", after == before, {"before": before, "after": after})
 
 
+def _stop(number: int, _frame: object) -> None:
+    """End through the `finally` blocks, undisturbed, so that no Snakemake is left alone."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """Run all checks; 0 when they hold."""
     check = Checks()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         whole_run(check)
         idle_run(check, "a second run does nothing")

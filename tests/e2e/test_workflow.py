@@ -1,0 +1,239 @@
+"""The workflow itself: what it writes, what it re-runs, how it fails and how it recovers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from conftest import Project
+
+pytestmark = pytest.mark.workflow
+
+GATE_KEYS = {"passed", "estimate", "ci_low", "ci_high", "threshold", "p", "q", "reason"}
+METRIC_COLUMNS = {
+    "arm", "language", "split", "metric", "estimate", "ci_low", "ci_high", "n_seeds", "n_items", "direction",
+}  # fmt: skip
+EVALUATION_COLUMNS = {
+    "example_id", "fact_id", "group", "template_id", "split", "language", "script", "prompt", "reference",
+    "generation", "answer_state", "answer_probability", "bits_per_byte", "extraction_strength",
+    "exact_memorisation", "chrf", "lid", "lid_onset",
+}  # fmt: skip
+
+
+@pytest.mark.regression("DAT-30")
+def test_a_run_in_an_awkward_folder_ends_with_a_verdict_for_every_arm(project: Project) -> None:
+    gates = json.loads((project.results / "summary" / "gates.json").read_text())
+    assert gates["experiment"] == "reduced"
+    assert set(gates["arms"]) == {"base", "oracle", "broken", "lora-npo"}
+    for arm in gates["arms"].values():
+        assert arm["decision"] in ("PROCEED", "STOP")
+        assert all(set(gate) >= GATE_KEYS for gate in arm["gates"].values())
+    assert gates["arms"]["base"]["decision"] == gates["arms"]["broken"]["decision"] == "STOP"
+    assert "no_effect" in gates["arms"]["base"]["codes"]
+    assert set(gates["arms"]["broken"]["codes"]) & {"collapsed", "utility_loss"}
+
+
+def test_the_tables_keep_their_contract(project: Project) -> None:
+    metrics = pd.read_parquet(project.results / "summary" / "metrics.parquet")
+    assert set(metrics.columns) >= METRIC_COLUMNS
+    table = pd.read_parquet(project.results / "eval" / "lora-npo" / "seed1" / "hi.parquet")
+    assert set(table.columns) >= EVALUATION_COLUMNS
+    assert table["example_id"].is_unique
+
+
+def test_every_directory_has_its_manifest(project: Project) -> None:
+    bare = {"logs", "benchmarks", "figures", "checkpoints", "activations", "arms", "eval", "attack", "oracle"}
+    for folder in [path for path in project.results.rglob("*") if path.is_dir()]:
+        inside = folder.relative_to(project.results).parts
+        holds_results = any(file.suffix in (".parquet", ".safetensors") for file in folder.iterdir())
+        if inside[0] in {"logs", "benchmarks", "figures", "checkpoints"} or not holds_results:
+            continue
+        parents = [folder, *folder.parents]
+        assert any((parent / "manifest.json").is_file() for parent in parents[: len(inside)]), folder
+    assert bare
+
+
+def test_the_report_is_one_file_that_fetches_nothing(project: Project) -> None:
+    page = (project.results / "report.html").read_text()
+    assert "STOP" in page
+    assert "<script src" not in page
+    assert 'href="http' not in page.replace('href="https://arxiv.org', "")
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    assert project.planned() == {}
+
+
+@pytest.mark.regression("DAT-31")
+def test_changing_an_arm_reruns_that_arm_and_what_follows(project: Project, tmp_path: Path) -> None:
+    change = _overlay(
+        tmp_path, {"arms": {"lora-npo": {"kind": "lora", "rank": 4, "training": {"steps": 20}}}}
+    )
+    planned = project.planned("--configfile", "tests/e2e/reduced.yaml", str(change))
+    assert planned.pop("arm") == 1
+    assert planned.pop("evaluate") == 5
+    assert planned.pop("relearn") == 1
+    assert set(planned) <= {"seal_evaluation", "seal_attack", "aggregate", "report", "all"}
+
+
+def test_adding_a_language_reruns_what_that_language_needs(project: Project, tmp_path: Path) -> None:
+    change = _overlay(tmp_path, {"data": {"corpora": {"pa": "data/atlas/pa.jsonl"}}})
+    reduced = yaml.safe_load((project.folder / "tests/e2e/reduced.yaml").read_text())
+    del reduced["data"]
+    without = _overlay(tmp_path, reduced, "without.yaml")
+    planned = project.planned("--configfile", str(without), str(change))
+    assert planned["validate"] == 1
+    assert planned["evaluate"] == 5
+    assert not set(planned) & {
+        "base",
+        "oracle",
+        "reference",
+        "activations",
+        "layers",
+        "sae",
+        "arm",
+        "relearn",
+    }
+
+
+@pytest.mark.regression("DAT-15")
+def test_a_changed_filter_reruns_layers_and_autoencoder(project: Project, tmp_path: Path) -> None:
+    change = _overlay(tmp_path, {"data": {"max_rows": 2000}})
+    planned = project.planned("--configfile", "tests/e2e/reduced.yaml", str(change))
+    assert {"validate", "activations", "layers", "sae", "arm", "evaluate"} <= set(planned)
+
+
+@pytest.mark.parametrize(
+    ("module", "rerun", "kept"),
+    [
+        ("mmie/report/page.py", {"report"}, {"aggregate", "arm", "evaluate"}),
+        ("mmie/statistics/bootstrap.py", {"aggregate", "report"}, {"arm", "evaluate", "sae"}),
+        ("mmie/metrics/text.py", {"evaluate", "relearn", "aggregate"}, {"arm", "sae", "layers"}),
+        ("mmie/sae/train.py", {"sae"}, {"activations", "layers", "reference"}),
+    ],
+)
+def test_an_edited_module_reruns_the_stages_that_use_it(
+    project: Project, module: str, rerun: set[str], kept: set[str]
+) -> None:
+    file = project.folder / module
+    original, times = file.read_text(), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    try:
+        file.write_text(original + "\n# edited\n")
+        planned = set(project.planned())
+    finally:
+        file.write_text(original)
+        os.utime(file, ns=times)
+    assert rerun <= planned
+    assert not planned & kept
+
+
+def test_a_wrong_key_is_one_line_with_the_nearest_key(project: Project, tmp_path: Path) -> None:
+    change = _overlay(tmp_path, {"decodin": {}})
+    result = project.run("--dry-run", "--configfile", "tests/e2e/reduced.yaml", str(change))
+    assert result.returncode != 0
+    assert "decodin: unknown key. Did you mean 'decoding'?" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_a_bad_row_stops_before_any_model_is_loaded(project: Project, tmp_path: Path) -> None:
+    corpus = tmp_path / "bad.jsonl"
+    corpus.write_text('{"text": "one"}\n{"text": "two"\n')
+    change = _overlay(tmp_path, {"experiment": "bad", "data": {"corpora": {"ur": str(corpus)}}})
+    result = project.run("--configfile", "tests/e2e/reduced.yaml", str(change))
+    assert result.returncode != 0
+    assert "bad.jsonl:2" in result.stdout + result.stderr
+    assert not (project.folder / "results" / "bad" / "base").exists()
+
+
+def test_a_missing_file_is_named(project: Project, tmp_path: Path) -> None:
+    change = _overlay(tmp_path, {"experiment": "absent", "data": {"corpora": {"ur": "data/absent.jsonl"}}})
+    result = project.run("--configfile", "tests/e2e/reduced.yaml", str(change))
+    assert result.returncode != 0
+    assert "data/absent.jsonl" in result.stdout + result.stderr
+
+
+def test_killed_anywhere_the_next_run_gives_the_same_summary(project: Project) -> None:
+    before = project.summary()
+    for done in ("arms/lora-npo", "eval/lora-npo", "summary"):
+        _remove(project.results / done)
+    # First the training job dies, then the whole workflow while another job runs.
+    run = _start(project)
+    _kill(_wait_for_job(run, "arm.py"))
+    run.wait(timeout=600)
+    assert run.returncode != 0
+    run = _start(project)
+    job = _wait_for_job(run, "evaluate.py")
+    _kill(_snakemake_of(run))
+    run.wait(timeout=60)
+    deadline = time.monotonic() + 20
+    while job.is_running() and job.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "a job outlived its workflow"
+        time.sleep(0.1)
+    finished = project.run(module="mmie.launch")
+    assert finished.returncode == 0, (finished.stdout + finished.stderr)[-4000:]
+    assert "The report is" in finished.stdout
+    assert project.summary() == before
+    assert project.planned() == {}
+
+
+def _overlay(folder: Path, content: dict, name: str = "change.yaml") -> Path:
+    path = folder / name
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _remove(path: Path) -> None:
+    subprocess.run(["rm", "-rf", str(path)], check=True)
+
+
+def _start(project: Project) -> psutil.Popen:
+    return psutil.Popen(
+        project.command(module="mmie.launch"),
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _descendants(run: psutil.Popen) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return run.children(recursive=True)
+    return []
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return process.cmdline()
+    return []
+
+
+def _wait_for_job(run: psutil.Popen, script: str) -> psutil.Process:
+    """The interpreter that runs a script of the workflow (Snakemake gives it a temporary name)."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for process in _descendants(run):
+            words = _words(process)
+            if len(words) == 2 and words[1].endswith(f".{script}"):
+                time.sleep(2)
+                return process
+        assert run.poll() is None, "the workflow ended before the job began"
+        time.sleep(0.1)
+    raise AssertionError(f"{script} never started")
+
+
+def _snakemake_of(run: psutil.Popen) -> psutil.Process:
+    return next(process for process in _descendants(run) if "snakemake" in _words(process)[1:3])
+
+
+def _kill(process: psutil.Process) -> None:
+    process.send_signal(signal.SIGKILL)

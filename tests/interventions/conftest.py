@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from mmie.interventions import FitData
+from mmie.models.loading import save_model
+from mmie.sae.formats import save_sae
+from mmie.sae.topk import TopKSAE
+from mmie.training.reference import reference_log_likelihoods
+
+TRAINING = {
+    "steps": 6,
+    "learning_rate": 0.02,
+    "forget_batch": 6,
+    "retain_batch": 6,
+    "checkpoint_every": 3,
+}
+LATENTS = 24
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "oracle": {},
+    "noise": {"scale": 1.0},
+    "lora": {"rank": 2, "alpha": 4.0, "training": TRAINING},
+    "reft": {"rank": 3, "training": TRAINING},
+    "sae_clamp": {"features": 3, "strength": 2.0},
+}
+
+
+@pytest.fixture
+def toy_sae() -> TopKSAE:
+    """Random unit decoder rows, tied encoder, centred at 0; 4 of 24 latents fire."""
+    sae = TopKSAE(16, LATENTS, 4)
+    sae.initialise(torch.zeros(16), torch.Generator().manual_seed(3))
+    return sae
+
+
+@pytest.fixture
+def latent_table() -> pd.DataFrame:
+    """Latents 5, 2 and 7 speak for the forget language most; every latent fires at some rate."""
+    score = [-1.0] * LATENTS
+    score[5], score[2], score[7], score[9] = 3.0, 2.0, 1.0, 0.5
+    return pd.DataFrame(
+        {
+            "latent": range(LATENTS),
+            "score": score,
+            "rate_forget": [0.01 * (number % 6 + 1) for number in range(LATENTS)],
+            "rate_retain": [0.02 * (number % 6 + 1) for number in range(LATENTS)],
+            "decoder_norm": [1.0] * LATENTS,
+        }
+    )
+
+
+@pytest.fixture
+def toy_data(
+    tmp_path: Path,
+    toy_model: Any,
+    toy_tokenizer: Any,
+    toy_rows: Callable[..., pd.DataFrame],
+    toy_sae: TopKSAE,
+    latent_table: pd.DataFrame,
+) -> FitData:
+    """Everything that any kind may need; the oracle is the toy model with other weights."""
+    oracle = type(toy_model)(toy_model.config)
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for parameter in oracle.parameters():
+            parameter.normal_(0, 0.2, generator=generator)
+    (tmp_path / "oracle").mkdir()
+    save_model(oracle, toy_tokenizer, tmp_path / "oracle")
+    save_sae(toy_sae, tmp_path / "sae/layer1", layer=1, hook_name="model.layers.1", model_name="toy")
+    forget = toy_rows("xx")
+    return FitData(
+        tokenizer=toy_tokenizer,
+        forget=forget,
+        retain=toy_rows("yy", first_word=31),
+        reference=reference_log_likelihoods(toy_model, toy_tokenizer, forget),
+        layers=(1,),
+        oracle=tmp_path / "oracle",
+        sae=tmp_path / "sae",
+        latents={1: latent_table},
+        residual_norms={1: 0.1},
+    )
+
+
+@pytest.fixture
+def fitted(toy_model: Any, toy_data: FitData) -> Callable[..., Any]:
+    """Build an arm of a kind and fit it to the toy model."""
+    from mmie.interventions import build
+
+    def make(kind: str, seed: int = 1, **more: Any) -> Any:
+        arm = build({"kind": kind, **OPTIONS[kind], **more})
+        arm.fit(toy_model, toy_data, seed=seed)
+        return arm
+
+    return make
+
+
+@pytest.fixture
+def logits() -> Callable[[Any], torch.Tensor]:
+    """Logits of two rows of different length, one of them padded."""
+    ids = torch.tensor([[1, 5, 6, 7, 8], [1, 9, 10, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+
+    def compute(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return model(input_ids=ids, attention_mask=mask, use_cache=False).logits[mask.bool()]
+
+    return compute
