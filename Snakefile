@@ -31,6 +31,9 @@ wildcard_constraints:
 
 localrules:
     all,
+    seal_attack,
+    seal_evaluation,
+    seal_reference,
 
 
 rule all:

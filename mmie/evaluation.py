@@ -348,7 +348,8 @@ def choose_prompts(rows: pd.DataFrame, items: int) -> pd.DataFrame:
     """The prompts that are scored: at most `items` of each cell, the same ids in every language and arm.
 
     A cell is a split of the direct prompts in trained or in new wordings, or one of the other kinds on
-    TEST groups. FIT rows are never scored. The choice is by hash of the id, so neither order nor language changes it.
+    TEST groups. FIT rows are never scored. The choice is by hash of the id: neither order nor language
+    changes it.
 
     Args:
         rows: cleaned rows of one language.
@@ -364,5 +365,6 @@ def choose_prompts(rows: pd.DataFrame, items: int) -> pd.DataFrame:
     if scored.empty:
         raise InputError("no DEV, TEST or holdout row to score. Check data.fit_share and data.dev_share.")
     rank = scored["example_id"].map(lambda name: seed_from("evaluation", name))
-    place = rank.groupby([scored["kind"], scored["split"], scored["template_split"]]).rank(method="first")
+    cells = [scored[name] for name in ("kind", "split", "template_split")]
+    place = rank.groupby(cells).rank(method="first")
     return scored[place <= items].sort_values("example_id").reset_index(drop=True)

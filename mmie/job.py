@@ -54,6 +54,8 @@ def start(snakemake: Any) -> None:
         capture_output(Path(str(snakemake.log[0])))
     die_with_workflow()
     sys.excepthook = _explain
+    # A cluster ends a job by SIGTERM: leave as on an error, so that half-written files are removed.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     for output in sorted({str(path) for path in snakemake.output}):
         hold_lock(Path(output))
     os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)
@@ -123,6 +125,9 @@ def hold_lock(result: Path) -> None:
         raise InputError(
             f"{result}: another process is writing this result. Wait for it, or end it, then run again."
         ) from None
+    except OSError as error:
+        # Some network file systems have no locks; the workflow's own lock still stands.
+        warnings.warn(f"{result}: this file system cannot lock ({error}); going on without", stacklevel=2)
     _held.append(stream)
 
 
@@ -146,6 +151,9 @@ def hold_device(device: str) -> str:
         if device == "auto":
             return "cpu"
         raise InputError(f"model.device: {device!r} is not here. Use `auto` or `cpu`.")
+    if "SLURM_JOB_ID" in os.environ:
+        # The cluster hands out devices; every job of it may call its own device 0.
+        return "cuda" if device == "auto" else device
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "-")
     name = f"mmie-device-{os.getuid()}-{visible}.lock"
     stream = open(Path(tempfile.gettempdir()) / name, "w")  # noqa: SIM115

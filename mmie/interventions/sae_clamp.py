@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmie.errors import InputError
-from mmie.interventions.interface import FitData, Fitted, Intervention
+from mmie.interventions.interface import FitData, Fitted, Intervention, base_weights_hash
 from mmie.models.blocks import find_blocks
 from mmie.models.hooks import Edit, edit
 from mmie.sae.features import pick_random_matched
@@ -66,10 +66,11 @@ class SaeClamp(Intervention):
                 "arm of kind 'sae_clamp': autoencoder, latents and residual norms are needed. "
                 "Run the sae stage first."
             )
+        base_hash = base_weights_hash(model)
         layers: dict[str, Any] = {}
         tensors: dict[str, Tensor] = {}
         for layer, table in sorted(data.latents.items()):
-            sae = load_sae(data.sae / f"layer{layer}", layer=layer)
+            sae = load_sae(data.sae / f"layer{layer}", layer=layer, model_hash=base_hash)
             chosen = choose_latents(table, self.picker, self.features, layer=layer, seed=seed)
             norm = float(data.residual_norms[layer])
             layers[str(layer)] = {

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmie.interventions import FitData
+from mmie.interventions.interface import base_weights_hash
 from mmie.models.loading import save_model
 from mmie.sae.formats import save_sae
 from mmie.sae.topk import TopKSAE
@@ -74,7 +75,8 @@ def toy_data(
             parameter.normal_(0, 0.2, generator=generator)
     (tmp_path / "oracle").mkdir()
     save_model(oracle, toy_tokenizer, tmp_path / "oracle")
-    save_sae(toy_sae, tmp_path / "sae/layer1", layer=1, hook_name="model.layers.1", model_name="toy")
+    base_hash = base_weights_hash(toy_model)
+    save_sae(toy_sae, tmp_path / "sae/layer1", layer=1, model_hash=base_hash)
     forget = toy_rows("xx")
     return FitData(
         tokenizer=toy_tokenizer,

@@ -246,6 +246,13 @@ def test_a_clamp_says_what_it_lacks(toy_model: Any) -> None:
         build({"kind": "sae_clamp"}).fit(toy_model, FitData(), seed=1)
 
 
+def test_an_autoencoder_of_another_model_is_refused(toy_model: Any, toy_data: FitData) -> None:
+    with torch.no_grad():
+        toy_model.model.norm.weight[0] += 1
+    with pytest.raises(InputError, match=r"metadata\.model_hash"):
+        build({"kind": "sae_clamp", "features": 3}).fit(toy_model, toy_data, seed=1)
+
+
 def test_a_saved_clamp_needs_no_autoencoder(
     tmp_path: Path, toy_model: Any, toy_data: FitData, fitted: Any, logits: Any
 ) -> None:

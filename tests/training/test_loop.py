@@ -22,7 +22,7 @@ from mmie.training import loop
 from mmie.training.divergence import TrainingDiverged
 from mmie.training.forward import answer_logits
 from mmie.training.loop import TrainingSets, train
-from mmie.training.settings import TrainingSettings, learning_rate
+from mmie.training.settings import FORGET_OBJECTIVES, RETAIN_OBJECTIVES, TrainingSettings, learning_rate
 
 SETTINGS = TrainingSettings(steps=6, learning_rate=0.05, forget_batch=5, retain_batch=4, checkpoint_every=2)
 
@@ -121,6 +121,17 @@ def test_the_rate_rises_falls_and_is_never_zero() -> None:
 def test_a_zero_is_refused_and_never_means_the_default(key: str) -> None:
     with pytest.raises(InputError, match=rf"training\.{key} = "):
         TrainingSettings.from_options({key: 0})
+
+
+@pytest.mark.parametrize("objective", FORGET_OBJECTIVES)
+@pytest.mark.parametrize("retain_objective", RETAIN_OBJECTIVES)
+def test_every_objective_trains(
+    objective: str, retain_objective: str, toy_model: Any, shift: Any, toy_sets: TrainingSets
+) -> None:
+    settings = replace(SETTINGS, objective=objective, retain_objective=retain_objective)
+    history = run(toy_model, shift, toy_sets, settings)
+    assert history["forget_nll"].iloc[-1] > 0
+    assert (history["forget_loss"] < 0).all() == (objective == "gradient_ascent")
 
 
 def test_an_unknown_setting_is_refused() -> None:
