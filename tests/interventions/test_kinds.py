@@ -79,7 +79,6 @@ def test_adapters_sit_exactly_where_the_config_says(toy_model: Any) -> None:
         target_modules(toy_model, [0], ["q_proj", "query"])
 
 
-@pytest.mark.regression("TRN-32")
 def test_edited_layers_and_parameter_counts_are_recorded(fitted: Any) -> None:
     lora = fitted("lora", layers=[1], targets=["q_proj", "down_proj"]).fitted.facts
     assert lora["layers"] == [1]
