@@ -43,6 +43,7 @@ KINDS = {
 }
 CELLS = {
     "test": "direct prompts",
+    "test_new_wording": "new wordings",
     "mixed": "mixed prompts",
     "adversarial": "adversarial prompts",
     "holdout": "holdout facts",

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from mmie.statistics.measurement import Measurement
 from mmie.statistics.scores import in_words
 
-_CELLS = {"test": "", "dev": " on DEV", "mixed": " on mixed prompts", "holdout": " on holdout facts"}
+_CELLS = {
+    "test": "",
+    "test_new_wording": " in new wordings",
+    "dev": " on DEV",
+    "mixed": " on mixed prompts",
+    "adversarial": " on adversarial prompts",
+    "holdout": " on holdout facts",
+}
 
 
 def language_name(code: str, names: Mapping[str, str] | None = None) -> str:
@@ -66,9 +73,7 @@ def reason(test: Measurement, names: Mapping[str, str]) -> str:
 
 
 def _where(cell: str) -> str:
-    if cell in _CELLS:
-        return _CELLS[cell]
-    return " on adversarial prompts" if cell == "adversarial" else f" after the attack {cell}"
+    return _CELLS.get(cell, f" after the attack {cell}")
 
 
 def _effect(test: Measurement, interval: str) -> str:

@@ -61,19 +61,23 @@ def evaluation_rows() -> pd.DataFrame:
                                 "kind": kind, "example_id": f"{split}-{kind}-{cluster}/q{item}",
                                 "group": f"{split}{cluster}",
                                 "relation": ("language", "currency")[cluster % 2],
-                                "template_split": "held_out",
+                                "template_split": "trained",
                                 "script": SCRIPTS[language], "prompt": prompt, "reference": answer,
                                 "generation": answer if hit else "?" * 9, "answer_state": state,
                                 "leak": hit, "correct": hit, "gibberish": broken,
                                 "target_language": 0.0 if broken else 1.0, "bits_per_byte": 1.5 - rate,
                             })  # fmt: skip
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    direct = table[(table["split"] == "test") & (table["kind"] == "direct")]
+    reworded = direct.assign(template_split="held_out", example_id="new-" + direct["example_id"])
+    return pd.concat([table, reworded], ignore_index=True)
 
 
 def attack_rows(evaluation: pd.DataFrame) -> pd.DataFrame:
     part = evaluation[
         (evaluation["split"] == "test")
         & (evaluation["kind"] == "direct")
+        & (evaluation["template_split"] == "trained")
         & evaluation["language"].isin(["hi", "hi_Latn"])
     ]
     frames = []
