@@ -22,6 +22,11 @@ DEFAULT_FILE = Path(__file__).resolve().parent.parent / "config" / "config.yaml"
 class OracleModel(Section):
     """Where models come from that never saw the forget languages."""
 
+    corpus: str = Field(
+        "data/atlas",
+        description="Folder of the JSONL files that the base model was trained on; an oracle is trained on "
+        "the same files without the forget languages, whatever languages the experiment measures.",
+    )
     shipped: str | None = Field(
         "data/nano-oracle",
         description="Folder of ready oracles; one is used when its recipe matches the config, else trained.",

@@ -1,3 +1,8 @@
+# What the project ships, made anew beside it and never part of a run:
+#   snakemake --cores 1 -- atlas
+#   snakemake --cores 1 -- nano
+
+
 rule atlas:
     input:
         config="data/atlas/atlas.yaml",
@@ -15,7 +20,6 @@ rule atlas:
         gpu=0,
         mem_mb=memory(1000),
         runtime=minutes(20),
-    """Make the shipped corpus anew, beside the shipped one: `snakemake --cores 1 -- atlas`."""
     message:
         "Generating the Atlas corpus from the Unicode CLDR"
     script:
@@ -41,7 +45,6 @@ rule nano:
         runtime=minutes(60),
     params:
         seed=0,
-    """Train the shipped base model anew, beside the shipped one: `snakemake --cores 1 -- nano`."""
     message:
         "Training nano on all of Atlas (about ten minutes on one core)"
     script:

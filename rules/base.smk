@@ -27,13 +27,7 @@ rule base:
 rule oracle:
     input:
         base=results("base"),
-        corpora=ancient(
-            [
-                file
-                for language in experiment.data.corpora
-                for file in files_of(language)
-            ]
-        ),
+        corpora=ancient(oracle_corpora()),
         code=code("oracle"),
     output:
         model=directory(results("oracle/{role}")),
@@ -50,7 +44,6 @@ rule oracle:
         runtime=minutes(60),
     params:
         forget=experiment.forget_languages,
-        corpora=settings("data")["data"]["corpora"],
         oracle=lambda wildcards: oracle_options(wildcards.role),
     message:
         "Preparing the {wildcards.role} oracle, which never saw the forget languages"

@@ -171,10 +171,16 @@ def base_options():
     }
 
 
+def oracle_corpora():
+    """What the base model was trained on, which is more than an experiment may measure."""
+    oracle = experiment.model.oracle
+    return sorted(map(str, Path(oracle.corpus).glob("*.jsonl"))) if oracle else []
+
+
 def oracle_options(role):
     oracle = experiment.model.oracle
     seed = oracle.reference_seed if role == "reference" else oracle.arm_seed
-    return {"seed": seed, "shipped": oracle.shipped}
+    return {"seed": seed, "shipped": oracle.shipped, "corpus": oracle.corpus}
 
 
 def features_wanted():
