@@ -194,7 +194,7 @@ def read_inputs(
         tests=read_parquet(summary / "tests.parquet"),
         extras=read_json(summary / "extras.json"),
         samples=choose_samples(pd.concat([_evaluation(file) for file in files], ignore_index=True)),
-        layers=read_parquet(scores) if scores.exists() else pd.DataFrame(),
+        layers=_scored_layers(scores),
         selected=read_json(selected) if selected.exists() else {},
         sae=read_json(quality) if quality.exists() else {},
         data=read_json(root / "data" / "report.json"),
@@ -242,3 +242,9 @@ def _need(table: pd.DataFrame, columns: Sequence[str], name: str) -> None:
     for column in columns:
         if column not in table:
             raise InputError(f"{name}: column {column!r} is missing. Run the stage that writes it again.")
+
+
+def _scored_layers(path: Path) -> pd.DataFrame:
+    """Scores of the layers; empty where a fixed choice, such as the middle, looked at none."""
+    table = read_parquet(path) if path.exists() else pd.DataFrame()
+    return table if set(table.columns) - {"layer"} else pd.DataFrame()
