@@ -56,6 +56,14 @@ class Model(Section):
         "cpu", description="`cpu`, `cuda`, `cuda:1` or `auto`; anything but `cpu` asks for `gpu=1`."
     )
     threads: Positive = Field(1, description="CPU threads of a job; results are reproducible per value.")
+    max_length: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="Tokens of a prompt and its answer, or its generation, in every stage; null for all that "
+        "the model has positions for.",
+    )
+    truncated_limit: Share = Field(
+        0.0, description="Largest share of a set's texts that `max_length` may cut; more is an error."
+    )
     oracle: OracleModel | None = Field(
         default_factory=OracleModel, description="How to get an oracle; null where none can be trained."
     )

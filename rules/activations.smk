@@ -2,6 +2,7 @@ rule activations:
     input:
         base=results("base"),
         rows=results("data/{language}.parquet"),
+        lengths=results("data/{language}.lengths.json"),
         code=code("activations"),
     output:
         folder=directory(results("activations/{language}")),

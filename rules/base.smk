@@ -55,6 +55,7 @@ rule reference:
     input:
         base=results("base"),
         rows=results("data/{language}.parquet"),
+        lengths=results("data/{language}.lengths.json"),
         code=code("reference"),
     output:
         table=results("reference/{language}.parquet"),

@@ -33,6 +33,7 @@ rule check_corpora:
         code=code("check_corpora"),
     output:
         report=results("data/report.json"),
+        card=results("data/card.md"),
         manifest=results("data/manifest.json"),
     log:
         results("logs/check_corpora.log"),
@@ -52,3 +53,29 @@ rule check_corpora:
         "Checking the corpora against each other: overlaps, leaks, empty sets"
     script:
         "../scripts/check_corpora.py"
+
+
+rule lengths:
+    input:
+        base=results("base"),
+        rows=results("data/{language}.parquet"),
+        code=code("lengths"),
+    output:
+        report=results("data/{language}.lengths.json"),
+    log:
+        results("logs/lengths/{language}.log"),
+    benchmark:
+        results("benchmarks/lengths/{language}.tsv")
+    conda:
+        "../envs/mmie.yaml"
+    resources:
+        gpu=0,
+        mem_mb=memory(1000),
+        runtime=minutes(10),
+    params:
+        max_new_tokens=experiment.decoding.max_new_tokens,
+        truncated_limit=experiment.model.truncated_limit,
+    message:
+        "Counting the tokens of {wildcards.language} against the length limit"
+    script:
+        "../scripts/lengths.py"

@@ -3,6 +3,7 @@ rule evaluate:
         base=results("base"),
         arm=results("arms/{arm}/seed{seed}"),
         rows=results("data/{language}.parquet"),
+        lengths=results("data/{language}.lengths.json"),
         parallel=rows(fitted_languages()),
         code=code("evaluate"),
     output:

@@ -168,6 +168,7 @@ def base_options():
         **device_options(),
         "base": experiment.model.base,
         "revision": experiment.model.revision,
+        "max_length": experiment.model.max_length,
     }
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mmie import job
 from mmie.io import atomic_directory, sha256_file
+from mmie.models.lengths import resolved_length
 from mmie.models.loading import load_model, save_model
 
 job.start(snakemake)
@@ -13,6 +14,8 @@ job.hold_device(options["device"])
 model, tokenizer = load_model(
     options["base"], device="cpu", dtype=options["dtype"], revision=options["revision"]
 )
+# Every stage takes its length limit from this tokenizer.
+tokenizer.model_max_length = resolved_length(model, options["max_length"])
 with atomic_directory(snakemake.output.model) as folder:
     save_model(model, tokenizer, folder)
     weights = {file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))}
@@ -20,5 +23,9 @@ with atomic_directory(snakemake.output.model) as folder:
         folder / "manifest.json",
         config=options,
         inputs=[file for file in snakemake.input.model if Path(file).is_file()],
-        details={"weights": weights, "parameters": sum(p.numel() for p in model.parameters())},
+        details={
+            "weights": weights,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "max_length": tokenizer.model_max_length,
+        },
     )

@@ -48,8 +48,6 @@ class ExtractionOptions:
     """Tokens of one forward pass, pads included."""
     sink_factor: float = 10.0
     """Rows above so many median norms are set aside (saprmarks/dictionary_learning; 2402.17762)."""
-    max_length: int = 1024
-    """Tokens an item is cut to."""
     identity: Mapping[str, str] = field(default_factory=dict)
     """What the activations depend on (hashes of model and tokenizer); readers compare it."""
 
@@ -64,7 +62,6 @@ class _Items:
     offsets: np.ndarray
     """First row of each item, and the end: [items + 1]."""
     dropped: dict[str, int]
-    truncated: int
 
 
 def extract_language(
@@ -95,7 +92,7 @@ def extract_language(
         raise InputError(f"{directory}: no rows to extract. Check the filters of the data stage.")
     decoder, blocks = find_decoder(model)
     layers = sorted(options.layers) if options.layers is not None else list(range(len(blocks)))
-    items = _tokenise(tokenizer, rows, options.max_length)
+    items = _tokenise(tokenizer, rows)
     with atomic_directory(directory) as partial:
         writer = _Writer(partial, items, layers, rows["example_id"].tolist())
         _stream(model, decoder, items, writer, options.token_budget)
@@ -115,7 +112,7 @@ def extract_language(
     return report
 
 
-def _tokenise(tokenizer: Any, rows: pd.DataFrame, max_length: int) -> _Items:
+def _tokenise(tokenizer: Any, rows: pd.DataFrame) -> _Items:
     """Encode the items and decide which tokens become rows; the model is not needed for that."""
     from mmie.models.prompts import encode_all
 
@@ -123,12 +120,9 @@ def _tokenise(tokenizer: Any, rows: pd.DataFrame, max_length: int) -> _Items:
     ids: list[list[int]] = []
     kept: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
-    truncated = 0
     encoded = encode_all(tokenizer, rows["prompt"].tolist(), rows["answer"].tolist())
     for example, item in zip(rows["example_id"], encoded, strict=True):
         tokens = item.ids
-        truncated += len(tokens) > max_length
-        tokens = tokens[:max_length]
         positions = [at for at, token in enumerate(tokens) if at > 0 and token not in special]
         dropped["first"] += 1
         dropped["special"] += len(tokens) - 1 - len(positions)
@@ -137,7 +131,7 @@ def _tokenise(tokenizer: Any, rows: pd.DataFrame, max_length: int) -> _Items:
         ids.append(tokens)
         kept.append(np.array(positions, dtype=np.int64))
     offsets = np.concatenate([[0], np.cumsum([len(positions) for positions in kept])])
-    return _Items(ids, kept, offsets, dict(dropped), truncated)
+    return _Items(ids, kept, offsets, dict(dropped))
 
 
 class _Writer:
@@ -302,8 +296,6 @@ def _report(
             **items.dropped,
             "sink": {str(layer): int((~keep[at]).sum()) for at, layer in enumerate(layers)},
         },
-        "truncated": items.truncated,
-        "max_length": options.max_length,
         "sink_factor": options.sink_factor,
         "mean_norm": {str(layer): float(norms[layer].mean()) for layer in layers},
         "median_norm": {str(layer): float(np.median(norms[layer])) for layer in layers},

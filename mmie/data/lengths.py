@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mmie.errors import InputError
 
@@ -33,8 +33,8 @@ class Lengths:
 
 
 def truncation_report(
-    tokens: Sequence[int],
-    characters: Sequence[int],
+    tokens: ArrayLike,
+    characters: ArrayLike,
     limit: int,
     *,
     name: str,
@@ -52,15 +52,15 @@ def truncation_report(
     Raises:
         InputError: no texts, or a larger share is cut.
     """
-    if len(tokens) == 0 or len(tokens) != len(characters):
-        raise InputError(f"{name}: {len(tokens)} token and {len(characters)} character lengths. Give both.")
-    lengths = np.asarray(tokens)
+    lengths, texts = np.asarray(tokens), np.asarray(characters)
+    if len(lengths) == 0 or len(lengths) != len(texts):
+        raise InputError(f"{name}: {len(lengths)} token and {len(texts)} character lengths. Give both.")
     found = Lengths(
         rows=len(lengths),
         longest=int(lengths.max()),
         truncated_share=float((lengths > limit).mean()),
         lost_tokens=int(np.maximum(lengths - limit, 0).sum()),
-        tokens_per_character=float(lengths.sum() / max(int(np.sum(characters)), 1)),
+        tokens_per_character=float(lengths.sum() / max(int(texts.sum()), 1)),
     )
     if found.truncated_share > truncated_limit:
         raise InputError(

@@ -64,7 +64,7 @@ def decode_greedily(
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-    encoded = encode_all(tokenizer, prompts, [None] * len(prompts))
+    encoded = encode_all(tokenizer, prompts, [None] * len(prompts), room=max_new_tokens)
     pad_id = padding_id(tokenizer)
     ends = _end_ids(model, tokenizer)
     continuations: list[list[int]] = [[] for _ in prompts]

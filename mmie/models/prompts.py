@@ -4,6 +4,9 @@
 
 Prompt and answer are tokenised apart, so the border between them is a token border by construction
 and the prompt of a generation is exactly the prompt of its likelihood.
+
+The tokenizer carries the experiment's length limit as `model_max_length`, so every stage has the same
+one. What does not fit is cut here and nowhere else: `mmie.models.lengths` has said before how much.
 """
 
 from __future__ import annotations
@@ -75,8 +78,20 @@ def encode_all(
     answers: Sequence[str | None],
     *,
     count_eos: bool = True,
+    room: int = 0,
 ) -> list[Encoded]:
-    """`encode` for many items at once: two calls of the tokenizer, not two an item."""
+    """`encode` for many items at once: two calls of the tokenizer, not two an item.
+
+    Args:
+        tokenizer: a transformers tokenizer; its `model_max_length` limits every item.
+        prompts: texts before the answers.
+        answers: expected answers; None for generation.
+        count_eos: end each answer with the end token.
+        room: tokens to leave free below the limit, for a continuation.
+
+    Raises:
+        InputError: no end token although it counts, or a limit that leaves no room for a prompt.
+    """
     if len(prompts) != len(answers):
         raise ValueError(f"{len(prompts)} prompts but {len(answers)} answers")
     eos = tokenizer.eos_token_id
@@ -84,14 +99,35 @@ def encode_all(
         raise InputError(
             "the tokenizer has no end-of-sequence token. Set eos_token in tokenizer_config.json."
         )
+    limit = tokenizer.model_max_length - room
+    if limit < 2:
+        raise InputError(
+            f"model.max_length: {tokenizer.model_max_length} tokens leave no prompt beside {room} new ones. "
+            "Raise it, or lower decoding.max_new_tokens."
+        )
     heads = _tokens(tokenizer, list(prompts))
     tails = _tokens(tokenizer, [f" {answer}" if answer else "" for answer in answers])
     items = []
     for head, tail, answer in zip(heads, tails, answers, strict=True):
         start = _start(tokenizer, head) + head
         ids = start if answer is None else start + tail + ([eos] if count_eos else [])
-        items.append(Encoded(ids, len(start)))
+        items.append(_within(limit, Encoded(ids, len(start)), len(start) - len(head)))
     return items
+
+
+def _within(limit: int, item: Encoded, kept: int) -> Encoded:
+    """Cut an item to `limit` tokens: the oldest of the prompt first, then the end of the answer.
+
+    The `kept` first tokens stay: models break without their beginning-of-sequence token, and the first
+    answer token needs one to be predicted from.
+    """
+    surplus = len(item.ids) - limit
+    if surplus <= 0:
+        return item
+    kept = max(kept, 1)
+    cut = min(surplus, item.answer_start - kept)
+    ids = item.ids[:kept] + item.ids[kept + cut :]
+    return Encoded(ids[:limit], item.answer_start - cut)
 
 
 def _start(tokenizer: Any, head: list[int]) -> list[int]:
@@ -107,7 +143,8 @@ def _start(tokenizer: Any, head: list[int]) -> list[int]:
 def _tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     if not texts:
         return []
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    # `verbose` only warns of texts beyond the limit, which are cut after prompt and answer are joined.
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
 
