@@ -10,34 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
-
-def stage_costs(results: Path) -> pd.DataFrame:
-    """One row a stage: jobs, summed and longest wall time in s, CPU time in s, peak memory in MiB."""
-    folder = results / "benchmarks"
-    files = sorted(folder.rglob("*.tsv"))
-    if not files:
-        raise SystemExit(f"{folder}: no benchmark files. Run the workflow first.")
-    frames = []
-    for file in files:
-        frame = pd.read_csv(file, sep="\t", na_values="-")
-        # Jobs without wildcards lie directly in the folder, the others in one named like the stage.
-        stage = file.relative_to(folder).parts[0].removesuffix(".tsv")
-        frames.append(frame.assign(stage=stage))
-    table = pd.concat(frames)
-    grouped = table.groupby("stage")
-    costs = pd.DataFrame(
-        {
-            "jobs": grouped.size(),
-            "wall_sum_s": grouped["s"].sum(),
-            "wall_median_s": grouped["s"].median(),
-            "wall_max_s": grouped["s"].max(),
-            "cpu_sum_s": grouped["cpu_time"].sum(),
-            "peak_memory_mib": grouped["max_rss"].max(),
-        }
-    )
-    return costs.sort_values("wall_sum_s", ascending=False)
+from mmie.report.costs import stage_costs
 
 
 def main() -> None:

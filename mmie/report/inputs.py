@@ -13,6 +13,7 @@ import pandas as pd
 from mmie.configuration import read_configuration
 from mmie.errors import InputError
 from mmie.io import read_json, read_parquet
+from mmie.report.costs import arm_costs, stage_costs
 
 METRIC_COLUMNS = ("arm", "language", "split", "metric", "estimate", "ci_low", "ci_high", "n_seeds", "n_items")
 TEST_COLUMNS = (
@@ -59,7 +60,7 @@ class ReportInputs:
         sae: quality of the autoencoders, by "layer{L}".
         data: content of data/report.json.
         environment: the manifest of the summary: versions, hardware, hashes.
-        costs: one row a stage (`stage`, `jobs`, seconds, memory), where it was measured.
+        stage_costs, arm_costs: see `mmie.report.costs`.
     """
 
     config: Mapping[str, Any]
@@ -73,7 +74,8 @@ class ReportInputs:
     sae: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    costs: pd.DataFrame | None = None
+    stage_costs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    arm_costs: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __post_init__(self) -> None:
         """Check the tables: a key that the report needs and a result lacks is an error, never a gap.
@@ -166,15 +168,12 @@ class ReportInputs:
         return found
 
 
-def read_inputs(
-    results: str | Path, config: Mapping[str, Any], *, costs: pd.DataFrame | None = None
-) -> ReportInputs:
+def read_inputs(results: str | Path, config: Mapping[str, Any]) -> ReportInputs:
     """Read the folder of an experiment.
 
     Args:
         results: `results/{experiment}`.
         config: the resolved configuration.
-        costs: cost of every stage, where it was measured.
 
     Raises:
         InputError: a file, table or column is missing.
@@ -199,7 +198,8 @@ def read_inputs(
         sae=read_json(quality) if quality.exists() else {},
         data=read_json(root / "data" / "report.json"),
         environment=read_json(summary / "manifest.json"),
-        costs=costs,
+        stage_costs=stage_costs(root),
+        arm_costs=arm_costs(root),
     )
 
 

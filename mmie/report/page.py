@@ -74,7 +74,8 @@ def _content(inputs: ReportInputs) -> dict[str, Any]:
         "checklist": tables.checklist(inputs),
         "environment": tables.flattened(inputs.environment),
         "config": tables.flattened(inputs.config),
-        "costs": [] if inputs.costs is None else inputs.costs.to_dict("records"),
+        "arm_costs": tables.arm_costs(inputs),
+        "stage_costs": tables.stage_costs(inputs),
         "kinds": {arm: words.KINDS.get(inputs.kind(arm), inputs.kind(arm)) for arm in inputs.arms},
         "w": words,
     }

@@ -293,6 +293,37 @@ def checklist(inputs: ReportInputs) -> Row:
     }  # fmt: skip
 
 
+def arm_costs(inputs: ReportInputs) -> list[Row]:
+    """What fitting each arm took, arms under study first."""
+    costs = {str(row["arm"]): row for row in inputs.arm_costs.to_dict("records")}
+    return [
+        {
+            "arm": arm,
+            "seeds": words.count(cost["seeds"]),
+            "seconds": f"{cost['fit_seconds']:.0f}",
+            "memory": words.count(cost["peak_memory_mb"]),
+            "stored": words.count(math.ceil(cost["bytes_stored"] / 1024)),
+        }
+        for arm in inputs.arms
+        if (cost := costs.get(arm))
+    ]
+
+
+def stage_costs(inputs: ReportInputs) -> list[Row]:
+    """Time and memory of every stage, the most expensive first."""
+    return [
+        {
+            "stage": stage,
+            "jobs": words.count(cost["jobs"]),
+            "total": f"{cost['wall_sum_s'] / 60:.1f}",
+            "median": f"{cost['wall_median_s']:.0f}",
+            "longest": f"{cost['wall_max_s']:.0f}",
+            "memory": words.count(cost["peak_memory_mib"]),
+        }
+        for stage, cost in inputs.stage_costs.iterrows()
+    ]
+
+
 def flattened(content: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as lines of name and value."""
     if isinstance(content, Mapping):

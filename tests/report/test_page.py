@@ -12,6 +12,7 @@ import pytest
 
 from mmie.errors import InputError
 from mmie.io import write_json, write_parquet
+from mmie.report.costs import arm_costs, stage_costs
 from mmie.report.inputs import ReportInputs, choose_samples, read_inputs
 from mmie.report.page import build_report
 
@@ -208,7 +209,18 @@ def test_a_real_small_result_survives_the_way_through_files(synthetic: ReportInp
     write_json(tmp_path / "layers/selected.json", synthetic.selected)
     write_json(tmp_path / "sae/quality.json", synthetic.sae)
     write_json(tmp_path / "data/report.json", synthetic.data)
-    assert build_report(read_inputs(tmp_path, synthetic.config)) == build_report(synthetic)
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "layers.tsv").write_text("s\tcpu_time\tmax_rss\n12.0\t11.0\t300.5\n")
+    write_json(
+        tmp_path / "arms/lora-npo/seed1/manifest.json",
+        {"cost": {"wall_seconds": 31.0, "peak_memory_mb": 690.0}},
+    )
+    found = read_inputs(tmp_path, synthetic.config)
+    costs = {"stage_costs": stage_costs(tmp_path), "arm_costs": arm_costs(tmp_path)}
+    page = build_report(found)
+    assert page == build_report(replace(synthetic, **costs))
+    assert "Cost of the arms" in page
+    assert "Cost of the stages" in page
     (summary / "tests.parquet").unlink()
     with pytest.raises(InputError, match=r"tests\.parquet"):
         read_inputs(tmp_path, synthetic.config)

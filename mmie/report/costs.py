@@ -1,0 +1,79 @@
+"""What a run cost: every stage from Snakemake's own benchmark files, every arm from its manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from mmie.errors import InputError
+from mmie.io import read_json
+
+
+def stage_costs(results: str | Path) -> pd.DataFrame:
+    """One row a stage, the most expensive first.
+
+    Jobs of one stage run side by side, so the sum of their wall times is core time, not waiting time.
+
+    Args:
+        results: folder of an experiment.
+
+    Returns:
+        Index `stage`; jobs, wall_sum_s, wall_median_s, wall_max_s, cpu_sum_s (seconds) and
+        peak_memory_mib of the largest job.
+
+    Raises:
+        InputError: no benchmark files.
+    """
+    folder = Path(results) / "benchmarks"
+    files = sorted(folder.rglob("*.tsv"))
+    if not files:
+        raise InputError(f"{folder}: no benchmark files. Run the workflow first.")
+    frames = []
+    for file in files:
+        frame = pd.read_csv(file, sep="\t", na_values="-")
+        # Jobs without wildcards lie directly in the folder, the others in one named like the stage.
+        stage = file.relative_to(folder).parts[0].removesuffix(".tsv")
+        frames.append(frame.assign(stage=stage))
+    grouped = pd.concat(frames).groupby("stage")
+    costs = pd.DataFrame(
+        {
+            "jobs": grouped.size(),
+            "wall_sum_s": grouped["s"].sum(),
+            "wall_median_s": grouped["s"].median(),
+            "wall_max_s": grouped["s"].max(),
+            "cpu_sum_s": grouped["cpu_time"].sum(),
+            "peak_memory_mib": grouped["max_rss"].max(),
+        }
+    )
+    return costs.sort_values("wall_sum_s", ascending=False, kind="stable")
+
+
+def arm_costs(results: str | Path) -> pd.DataFrame:
+    """One row an arm: what fitting it took, as its manifests say.
+
+    Returns:
+        arm, seeds, fit_seconds (mean over seeds), peak_memory_mb (largest), bytes_stored (largest).
+    """
+    rows = []
+    for manifest in sorted((Path(results) / "arms").glob("*/seed*/manifest.json")):
+        cost = read_json(manifest)["cost"]
+        stored = sum(file.stat().st_size for file in manifest.parent.iterdir() if file != manifest)
+        rows.append(
+            {
+                "arm": manifest.parents[1].name,
+                "fit_seconds": cost["wall_seconds"],
+                "peak_memory_mb": cost["peak_memory_mb"],
+                "bytes_stored": stored,
+            }
+        )
+    table = pd.DataFrame(rows, columns=["arm", "fit_seconds", "peak_memory_mb", "bytes_stored"])
+    grouped = table.groupby("arm", sort=True)
+    return pd.DataFrame(
+        {
+            "seeds": grouped.size(),
+            "fit_seconds": grouped["fit_seconds"].mean(),
+            "peak_memory_mb": grouped["peak_memory_mb"].max(),
+            "bytes_stored": grouped["bytes_stored"].max(),
+        }
+    ).reset_index()

@@ -1,0 +1,51 @@
+"""Costs are read from what the run recorded, never estimated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmie.errors import InputError
+from mmie.io import write_json
+from mmie.report.costs import arm_costs, stage_costs
+
+HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+
+
+def _benchmark(path: Path, seconds: float, memory: float | str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = [seconds, "0:00:01", memory, "-", "-", "-", "-", "-", "-", seconds]
+    path.write_text(HEADER + "\t".join(map(str, line)) + "\n")
+
+
+def test_jobs_of_a_stage_are_summed_and_the_largest_memory_counts(tmp_path: Path) -> None:
+    _benchmark(tmp_path / "benchmarks" / "arm" / "lora-1.tsv", 30, 500)
+    _benchmark(tmp_path / "benchmarks" / "arm" / "lora-2.tsv", 50, 700)
+    _benchmark(tmp_path / "benchmarks" / "base.tsv", 4, "-")  # too short to be measured
+    costs = stage_costs(tmp_path)
+    assert list(costs.index) == ["arm", "base"]
+    assert costs.loc["arm", ["jobs", "wall_sum_s", "wall_median_s", "wall_max_s"]].tolist() == [2, 80, 40, 50]
+    assert costs.loc["arm", "peak_memory_mib"] == 700
+    assert costs.loc["base"].isna()["peak_memory_mib"]
+
+
+def test_a_run_without_benchmarks_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no benchmark files"):
+        stage_costs(tmp_path)
+
+
+def test_the_cost_of_an_arm_is_its_manifests(tmp_path: Path) -> None:
+    for seed, seconds, memory in ((1, 10.0, 600.0), (2, 20.0, 640.0)):
+        folder = tmp_path / "arms" / "lora-npo" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "adapter.safetensors").write_bytes(b"0" * (2048 * seed))
+        write_json(folder / "manifest.json", {"cost": {"wall_seconds": seconds, "peak_memory_mb": memory}})
+    [row] = arm_costs(tmp_path).to_dict("records")
+    assert row == {
+        "arm": "lora-npo",
+        "seeds": 2,
+        "fit_seconds": 15.0,
+        "peak_memory_mb": 640.0,
+        "bytes_stored": 4096,
+    }
