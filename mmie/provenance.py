@@ -10,6 +10,8 @@ import ast
 from functools import cache
 from pathlib import Path
 
+from mmie.io import sha256_file, stable_hash
+
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 
@@ -33,6 +35,12 @@ def code_files(script: str | Path) -> list[str]:
                 waiting.append(module)
     seen.discard(start)
     return sorted(path.relative_to(ROOT).as_posix() for path in seen)
+
+
+def code_hash() -> str:
+    """Hash of the whole library: what decided a result besides configuration and data."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return stable_hash({path.relative_to(ROOT).as_posix(): sha256_file(path) for path in files})
 
 
 @cache

@@ -1,8 +1,38 @@
+rule hypotheses:
+    output:
+        hypotheses=results("hypotheses.json"),
+    log:
+        results("logs/hypotheses.log"),
+    benchmark:
+        results("benchmarks/hypotheses.tsv")
+    # Before any result: jobs that score wait for it.
+    priority: 100
+    conda:
+        "../envs/mmie.yaml"
+    resources:
+        gpu=0,
+        mem_mb=memory(500),
+        runtime=minutes(5),
+    params:
+        experiment=experiment.experiment,
+        part=arm_parts(),
+        attacks=attacks(),
+        gates=settings("gates")["gates"],
+        roles=experiment.roles,
+        statistics=settings("statistics")["statistics"],
+    message:
+        "What will be tested, written down before there are results"
+    script:
+        "../scripts/hypotheses.py"
+
+
 rule aggregate:
     input:
+        hypotheses=results("hypotheses.json"),
         evaluations=evaluations(),
         attacks=attack_results(),
         data=results("data/report.json"),
+        reliability=results("language/reliability.json"),
         code=code("aggregate"),
     output:
         metrics=results("summary/metrics.parquet"),
@@ -24,9 +54,13 @@ rule aggregate:
     params:
         experiment=experiment.experiment,
         part=arm_parts(),
+        attacks=attacks(),
         gates=settings("gates")["gates"],
         roles=experiment.roles,
         statistics=settings("statistics")["statistics"],
+        frozen=frozen(),
+        # Outlives the results of one configuration, so it is no output of this rule.
+        ledger=results("test-readings.json"),
     message:
         "Bootstrap, tests, gates and verdicts"
     script:

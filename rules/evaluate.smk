@@ -1,17 +1,25 @@
+# The languages that arms are fitted on come in one job, which loads the model once. A neighbour has a job
+# of its own, so that adding one measures that one alone.
 rule evaluate:
     input:
         base=results("base"),
         arm=results("arms/{arm}/seed{seed}"),
-        rows=results("data/{language}.parquet"),
-        lengths=results("data/{language}.lengths.json"),
+        rows=rows(fitted_languages()),
+        lengths=lengths(fitted_languages()),
         parallel=rows(fitted_languages()),
+        hypotheses=ancient(results("hypotheses.json")),
+        reliability=ancient(results("language/reliability.json")),
+        identifier=IDENTIFIER,
         code=code("evaluate"),
     output:
-        table=results("eval/{arm}/seed{seed}/{language}.parquet"),
+        tables=expand(
+            results("eval/{{arm}}/seed{{seed}}/{language}.parquet"),
+            language=fitted_languages(),
+        ),
     log:
-        results("logs/evaluate/{arm}-{seed}-{language}.log"),
+        results("logs/evaluate/{arm}-{seed}.log"),
     benchmark:
-        results("benchmarks/evaluate/{arm}-{seed}-{language}.tsv")
+        results("benchmarks/evaluate/{arm}-{seed}.tsv")
     conda:
         "../envs/mmie.yaml"
     threads: THREADS
@@ -23,11 +31,34 @@ rule evaluate:
         model=device_options(),
         decoding=settings("decoding")["decoding"],
         prompts=experiment.evaluation.items,
-        languages=fitted_languages(),
+        language=settings("language")["language"],
     message:
-        "Evaluating {wildcards.arm} (seed {wildcards.seed}) in {wildcards.language}"
+        "Evaluating {wildcards.arm} (seed {wildcards.seed})"
     script:
         "../scripts/evaluate.py"
+
+
+use rule evaluate as evaluate_neighbour with:
+    input:
+        base=results("base"),
+        arm=results("arms/{arm}/seed{seed}"),
+        rows=results("data/{language}.parquet"),
+        lengths=results("data/{language}.lengths.json"),
+        parallel=rows(fitted_languages()),
+        hypotheses=ancient(results("hypotheses.json")),
+        reliability=ancient(results("language/reliability.json")),
+        identifier=IDENTIFIER,
+        code=code("evaluate"),
+    output:
+        tables=[results("eval/{arm}/seed{seed}/{language}.parquet")],
+    log:
+        results("logs/evaluate_neighbour/{arm}-{seed}-{language}.log"),
+    benchmark:
+        results("benchmarks/evaluate_neighbour/{arm}-{seed}-{language}.tsv")
+    wildcard_constraints:
+        language="|".join(experiment.neighbour_languages) or "none",
+    message:
+        "Evaluating {wildcards.arm} (seed {wildcards.seed}) in {wildcards.language}"
 
 
 rule seal_evaluation:

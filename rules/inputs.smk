@@ -20,6 +20,10 @@ GPUS = 0 if experiment.model.device == "cpu" else 1
 THREADS = experiment.model.threads
 TRAINING_ARMS = ("lora", "reft")
 SEEDED_ARMS = (*TRAINING_ARMS, "sae_clamp")
+# Shipped classifier of romanised text.
+IDENTIFIER = "data/lid/latin.ftz"
+# Arms that are fitted in closed form on stored activations.
+STREAM_ARMS = ("diff_means", "leace", "script_scrub", "subspace")
 
 
 def results(path):
@@ -41,9 +45,19 @@ def rows(languages):
     return [results(f"data/{language}.parquet") for language in languages]
 
 
+def lengths(languages):
+    return [results(f"data/{language}.lengths.json") for language in languages]
+
+
 def settings(*names):
     """Parts of the configuration as plain, sorted values: a changed one re-runs the rule."""
     return {name: experiment.model_dump(mode="json")[name] for name in sorted(names)}
+
+
+def frozen():
+    """The configuration that decides the results; another one is another reading of TEST."""
+    resolved = experiment.model_dump(mode="json")
+    return {name: value for name, value in resolved.items() if name != "sweep"}
 
 
 def fitted_languages():
@@ -76,8 +90,22 @@ def all_arms():
 def seeds_of(arm):
     """Seeds of an arm: only what trains or draws has more than one."""
     options = arm_options(arm)
-    drawn = options["kind"] in TRAINING_ARMS or options.get("picker") == "random"
-    return experiment.seeds if drawn else [0]
+    trained = options["kind"] in TRAINING_ARMS
+    return experiment.seeds if trained or is_control(options) else [0]
+
+
+def dosed_arms():
+    """Configured arms whose strength can be varied after the fit."""
+    return [arm for arm in experiment.arms if "strength" in arm_options(arm)]
+
+
+def is_control(options):
+    """Whether an arm is a draw of latents, neurons, directions, labels or layers."""
+    return (
+        "random" in (options.get("picker"), options.get("layers"))
+        or options.get("direction", "diff_means") != "diff_means"
+        or options.get("shuffled", False)
+    )
 
 
 def arm_inputs(wildcards):
@@ -92,13 +120,18 @@ def arm_inputs(wildcards):
         needed["reference"] = [
             results(f"reference/{language}.parquet") for language in fitted_languages()
         ]
+    if options["kind"] in ("language_neurons", "prompt_only"):
+        needed["rows"] = rows(fitted_languages())
     if options["kind"] == "sae_clamp":
         needed["sae"] = results("sae")
         needed["latents"] = results("features/latents.parquet")
+    if options["kind"] in ("sae_clamp", *STREAM_ARMS):
+        everything = options.get("gate") != "static"
         needed["activations"] = [
-            results(f"activations/{language}") for language in experiment.retain
+            results(f"activations/{language}")
+            for language in (fitted_languages() if everything else experiment.retain)
         ]
-    if options.get("layers") == "selected":
+    if options.get("layers") in ("selected", "random", "worst", "middle"):
         needed["layers"] = results("layers/selected.json")
     return needed
 
@@ -114,7 +147,24 @@ def runs(pattern, **wildcards):
 
 
 def attacks():
-    return [name for name, options in experiment.attacks if options is not None]
+    return experiment.attacks.configured
+
+
+def inference_attacks():
+    """Attacks that only read the model: all in one job, which loads it once."""
+    return [name for name in attacks() if not name.startswith("relearn")]
+
+
+def attack_companions():
+    """Tables beside those of an attack: every rewrite apart, and the random control of steering."""
+    beside = {"rewrite": "rewrite_variants", "steer": "steer_random"}
+    return [name for attack, name in beside.items() if attack in attacks()]
+
+
+def attack_options(*names):
+    """Settings of some attacks and how many prompts they score; the others may change."""
+    options = settings("attacks")["attacks"]
+    return {name: options[name] for name in sorted({"items", *names})}
 
 
 def evaluations():
@@ -131,15 +181,20 @@ def attack_results():
     ]
 
 
+def attack_companion_results():
+    return [
+        path
+        for name in attack_companions()
+        for path in runs("attack/{attack}/{arm}/seed{seed}.parquet", attack=name)
+    ]
+
+
 def sealed_directories():
     """Manifests of the directories that several jobs fill."""
     return [
         *runs("eval/{arm}/seed{seed}/manifest.json"),
-        *(
-            results(f"attack/{name}/{arm}/manifest.json")
-            for name in attacks()
-            for arm in all_arms()
-        ),
+        *([results("attack/manifest.json")] if attacks() else []),
+        results("depth/manifest.json"),
         results("reference/manifest.json"),
     ]
 
@@ -208,10 +263,30 @@ def arm_parts():
     }
     return {
         **named,
-        "controls": tuple(
-            arm for arm, options in kinds.items() if options.get("picker") == "random"
-        ),
+        "controls": tuple(arm for arm, options in kinds.items() if is_control(options)),
         "trained_arms": tuple(
             arm for arm, options in kinds.items() if options["kind"] in TRAINING_ARMS
         ),
     }
+
+
+def trials_of(arm):
+    """Configurations of a swept arm, by the name that stands in their files."""
+    return {trial.name: trial for trial in experiment.trials(arm)}
+
+
+def sweep_trials(wildcards):
+    return [
+        results(f"sweep/{wildcards.arm}/{name}.parquet")
+        for name in trials_of(wildcards.arm)
+    ]
+
+
+def one_seed_evaluations(arm):
+    """Evaluations of an arm without seeds in every language; none of an arm that is not there."""
+    if arm not in all_arms():
+        return []
+    return [
+        results(f"eval/{arm}/seed0/{language}.parquet")
+        for language in experiment.languages
+    ]

@@ -32,14 +32,18 @@ rule sae:
 
 rule features:
     input:
+        base=results("base"),
         sae=results("sae"),
         activations=[
             results(f"activations/{language}") for language in fitted_languages()
         ],
+        rows=rows(fitted_languages()),
         code=code("features"),
     output:
         latents=results("features/latents.parquet"),
         contrast=results("features/contrast.json"),
+        contexts=results("features/contexts.parquet"),
+        picks=results("features/picks.json"),
         manifest=results("features/manifest.json"),
     log:
         results("logs/features.log"),
@@ -49,14 +53,17 @@ rule features:
         "../envs/mmie.yaml"
     threads: THREADS
     resources:
-        gpu=0,
+        gpu=GPUS,
         mem_mb=memory(2500),
         runtime=minutes(30),
     params:
         forget=experiment.forget_languages,
         retain=list(experiment.retain),
         top=features_wanted(),
+        prompts=100,
+        seed=0,
+        model=device_options(),
     message:
-        "Picking latents that speak for the forget languages"
+        "Picking latents that speak for the forget languages, and clamping them on DEV"
     script:
         "../scripts/features.py"

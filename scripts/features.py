@@ -1,4 +1,4 @@
-"""Score every latent by the contrast of forget and retain languages; list the strongest."""
+"""Score every latent, pick by every picker, clamp the picks on DEV, and store strongest contexts."""
 
 from pathlib import Path
 
@@ -6,25 +6,50 @@ import pandas as pd
 
 from mmie import job
 from mmie.activations.storage import load_rows
-from mmie.io import read_json, write_json, write_parquet
-from mmie.sae.features import contrast_table, latent_statistics, pick_contrast
+from mmie.io import read_json, read_parquet, write_json, write_parquet
+from mmie.models.loading import load_model
+from mmie.sae.contexts import strongest_contexts
+from mmie.sae.features import latent_statistics, pick_contrast
 from mmie.sae.formats import load_sae
+from mmie.sae.picking import Sides, clamp_value, overlaps, pick_all, sampled, score_latents
+from mmie.sae.validation import validate_picks
 
 job.start(snakemake)
-stored = Path(snakemake.input.activations[0]).parent
-folder = Path(snakemake.input.sae)
-sides = {"forget": list(snakemake.params.forget), "retain": list(snakemake.params.retain)}
+params, out = snakemake.params, snakemake.output
+stored, folder = Path(snakemake.input.activations[0]).parent, Path(snakemake.input.sae)
+sides = {"forget": list(params.forget), "retain": list(params.retain)}
+languages = sides["forget"] + sides["retain"]
+device = job.hold_device(params.model["device"])
+model, tokenizer = load_model(snakemake.input.base, device=device, dtype=params.model["dtype"])
+model.requires_grad_(False)
+tables = {Path(file).stem: read_parquet(file) for file in snakemake.input.rows}
+direct = {name: table[table["kind"] == "direct"] for name, table in tables.items()}
+fit, dev = ({n: t[t["split"] == part] for n, t in direct.items()} for part in ("fit", "dev"))
+dev = {name: sampled(table, params.prompts, params.seed) for name, table in dev.items()}
 
-tables, picked = [], {}
+scores, contexts, contrast, picked = [], [], {}, {}
 for layer in read_json(folder / "manifest.json")["details"]["layers"]:
     sae = load_sae(folder / f"layer{layer}", layer=layer)
-    statistics = latent_statistics(sae, load_rows(stored, layer, sides["forget"] + sides["retain"], "fit"))
-    tables.append(contrast_table(sae, statistics, **sides).assign(layer=layer))
-    picked[f"layer{layer}"] = pick_contrast(sae, statistics, layer=layer, top_k=snakemake.params.top, **sides)
-write_parquet(snakemake.output.latents, pd.concat(tables, ignore_index=True))
-write_json(snakemake.output.contrast, picked)
+    store = load_rows(stored, layer, languages, "fit")
+    table = score_latents(model, tokenizer, sae, store, fit, Sides(**sides), seed=params.seed)
+    picks, without = pick_all(table, params.top, layer=layer)
+    limits = {"clamp": clamp_value(store), "norm_limit": max(store.sink_limit.values())}
+    effects = validate_picks(model, tokenizer, dev, sae, picks, table, layer=layer, **sides, **limits)
+    shown = sorted({latent for latents in picks.values() for latent in latents})
+    contexts.append(strongest_contexts(sae, store, stored, tokenizer, shown).assign(layer=layer))
+    scores.append(table.assign(layer=layer))
+    statistics = latent_statistics(sae, store)
+    contrast[f"layer{layer}"] = pick_contrast(sae, statistics, layer=layer, top_k=params.top, **sides)
+    picked[f"layer{layer}"] = {"picks": picks, "without": without, "overlap": overlaps(picks), **limits}
+    picked[f"layer{layer}"]["validation"] = effects
+write_parquet(out.latents, pd.concat(scores, ignore_index=True))
+write_parquet(out.contexts, pd.concat(contexts, ignore_index=True))
+write_json(out.contrast, contrast)
+write_json(out.picks, picked)
 job.manifest(
-    snakemake.output.manifest,
-    config={**sides, "top": snakemake.params.top},
+    out.manifest,
+    config={**sides, "top": params.top, "prompts": params.prompts},
     inputs=[folder / "manifest.json"],
+    seed=params.seed,
+    device=device,
 )

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mmie.activations.storage import create_rows, open_rows
 from mmie.errors import InputError
 from mmie.io import atomic_directory, stable_hash, write_json, write_parquet, write_safetensors
-from mmie.models.blocks import find_decoder
+from mmie.models.blocks import block_device, find_decoder, verify_blocks
 from mmie.models.hooks import capture
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def extract_language(
     if rows.empty:
         raise InputError(f"{directory}: no rows to extract. Check the filters of the data stage.")
     decoder, blocks = find_decoder(model)
+    verify_blocks(model)
     layers = sorted(options.layers) if options.layers is not None else list(range(len(blocks)))
     items = _tokenise(tokenizer, rows)
     with atomic_directory(directory) as partial:
@@ -179,7 +180,7 @@ class _Writer:
 
 def _stream(model: nn.Module, decoder: nn.Module, items: _Items, writer: _Writer, token_budget: int) -> None:
     """Run the decoder over all items, shortest first, and hand its block outputs to the writer."""
-    device = next(decoder.parameters()).device
+    device = block_device(model.get_input_embeddings())  # type: ignore[operator]
     layers = list(writer.norms)
     was_training = model.training
     model.eval()

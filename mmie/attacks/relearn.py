@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import nn
 
+from mmie.attacks.scoring import Score, require_rows, scored
+from mmie.attacks.weights import on_copies
 from mmie.errors import InputError
 from mmie.interventions.interface import Intervention
 from mmie.objectives.masking import answer_nll
@@ -18,11 +19,6 @@ from mmie.training.batches import CyclicBatches, Examples
 from mmie.training.divergence import require_finite
 from mmie.training.forward import answer_logits, model_limit
 from mmie.training.guards import only_trainable, seeded
-
-Score = Callable[[nn.Module, pd.DataFrame], pd.DataFrame]
-"""(model, rows) -> one row an item with at least `example_id` and the scores."""
-
-SCORES = ("leak", "correct", "answer_probability")
 
 
 def relearn(
@@ -37,6 +33,7 @@ def relearn(
     batch_size: int = 32,
     seed: int,
     score: Score,
+    variant: str = "fit",
 ) -> pd.DataFrame:
     """Fine-tune the arm's weights on forget rows and score it on others along the way.
 
@@ -49,16 +46,17 @@ def relearn(
         model: the base model.
         tokenizer: of the model.
         intervention: fitted to it.
-        fit_rows: forget rows of the FIT split, the attacker's data.
+        fit_rows: the attacker's data, of `relearn_sets`.
         test_rows: forget rows of other groups, what is scored.
         steps: optimiser steps after which to score; 0 is before the attack.
         learning_rate: of AdamW.
         batch_size: forget rows in a step.
         seed: of the order of the rows.
         score: scores a model on rows.
+        variant: names the attacker's data in the table.
 
     Returns:
-        One row per step and test row: step, example_id, group, language, leak, correct,
+        One row per step and test row: step, variant, example_id, group, language, leak, correct,
         answer_probability.
 
     Raises:
@@ -69,8 +67,7 @@ def relearn(
     """
     if list(steps) != sorted(set(steps)) or not steps or steps[0] < 0:
         raise InputError(f"attacks.relearn.steps: {list(steps)} must rise from 0 or more. Sort them.")
-    if test_rows.empty:
-        raise InputError("relearn: no row to score. Check the forget languages and their TEST split.")
+    require_rows(test_rows, "relearn")
     shared = sorted(set(fit_rows["group"]) & set(test_rows["group"]))
     if shared:
         raise InputError(
@@ -89,9 +86,7 @@ def relearn(
         optimiser = torch.optim.AdamW(own.values(), lr=learning_rate, weight_decay=0.0)
         for step in range(steps[-1] + 1):
             if step in steps:
-                table = scored(attacked, test_rows, score)
-                table.insert(0, "step", step)
-                tables.append(table)
+                tables.append(scored(attacked, test_rows, score, step=step, variant=variant))
             if step < steps[-1]:
                 optimiser.zero_grad()
                 rows = next(draws)
@@ -101,36 +96,3 @@ def relearn(
                 nn.utils.clip_grad_norm_(own.values(), 1.0, error_if_nonfinite=True)
                 optimiser.step()
     return pd.concat(tables, ignore_index=True)
-
-
-def scored(model: nn.Module, rows: pd.DataFrame, score: Score) -> pd.DataFrame:
-    """Score the rows and keep what the attack reports, in the order of the rows.
-
-    Raises:
-        InputError: the scores lack a column or a row.
-    """
-    with torch.no_grad():
-        table = score(model, rows)
-    missing = sorted({"example_id", *SCORES} - set(table.columns))
-    if missing or len(table) != len(rows):
-        raise InputError(
-            f"relearn: {len(table)} scores for {len(rows)} rows, columns {missing} missing. "
-            "The score function must return one row an item."
-        )
-    if table["example_id"].tolist() != rows["example_id"].tolist():
-        raise InputError("relearn: scores come in another order than the rows. Return them as given.")
-    kept = rows[["example_id", "group", "language"]].reset_index(drop=True)
-    return pd.concat([kept, table[list(SCORES)].reset_index(drop=True)], axis=1)
-
-
-@contextmanager
-def on_copies(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
-    """Let parameters be trained on copies of their storage; the originals come back untouched."""
-    originals = {name: value.data for name, value in parameters.items()}
-    try:
-        for name, value in parameters.items():
-            value.data = originals[name].clone()
-        yield
-    finally:
-        for name, value in parameters.items():
-            value.data = originals[name]

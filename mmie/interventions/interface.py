@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -36,6 +37,14 @@ class FitData:
     """Stored answer log-likelihoods of the base: example_id, language, nll_sum, n_tokens."""
     layers: tuple[int, ...] = ()
     """Layers that the layer stage selected."""
+    layer_scores: Mapping[int, float] | None = None
+    """Combined score of every layer, higher is better; None where the method gave none."""
+    activations: Path | None = None
+    """Directory of the activation stage, with one folder a language."""
+    forget_languages: tuple[str, ...] = ()
+    """Every written form of the forget languages."""
+    retain_languages: tuple[str, ...] = ()
+    """Languages that fitting protects."""
     oracle: Path | None = None
     """Directory of the model that replaces the base."""
     sae: Path | None = None
@@ -138,6 +147,18 @@ class Intervention(ABC):
         loaded.fitted = Fitted(facts, tensors)
         return loaded
 
+    def at_strength(self, strength: float) -> Self:
+        """The fitted arm at another strength, for dose-response curves; the fit is shared.
+
+        Raises:
+            InputError: the kind has no strength.
+        """
+        if "strength" not in {option.name for option in fields(self)}:
+            raise InputError(f"arm of kind {self.kind!r} has no strength, so it has no dose-response curve.")
+        other = copy(self)
+        other.strength = strength  # type: ignore[attr-defined]
+        return other
+
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
         """Build from a config block without its `kind`.
@@ -191,23 +212,6 @@ def check_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int
     ]
     if problems:
         raise InputError(f"{source}: {'; '.join(problems)}. Fit the arm again.")
-
-
-def resolve_layers(chosen: str | list[int], selected: tuple[int, ...], count: int, kind: str) -> list[int]:
-    """Turn the option `layers` (all, selected or a list) into block numbers.
-
-    Raises:
-        InputError: nothing was selected, or a number is no block of the model.
-    """
-    named: dict[str, Iterable[int]] = {"all": range(count), "selected": selected}
-    wanted = named.get(chosen, ()) if isinstance(chosen, str) else chosen
-    layers = sorted(int(layer) for layer in wanted)
-    if not layers or any(not 0 <= layer < count for layer in layers):
-        raise InputError(
-            f"arm of kind {kind!r}: layers {chosen!r} gives {layers} for a model of {count} blocks. "
-            "Give numbers of blocks, or run the layer stage."
-        )
-    return layers
 
 
 def base_weights_hash(model: nn.Module) -> str:

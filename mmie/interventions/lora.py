@@ -13,30 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from mmie.errors import InputError
-from mmie.interventions.interface import (
-    FitData,
-    Fitted,
-    Intervention,
-    base_weights_hash,
-    check_shapes,
-    resolve_layers,
-)
-from mmie.interventions.trained import read_settings, run_training, training_sets
+from mmie.interventions.interface import FitData, Fitted, base_weights_hash, check_shapes
+from mmie.interventions.trainable import TrainedIntervention
 from mmie.io import seed_from, write_json
 from mmie.models.blocks import find_blocks
-from mmie.training.settings import TrainingSettings
 
 _PREFIX = "base_model.model."
+_MAGNITUDE = "lora_magnitude_vector"
 
 
 @dataclass
-class LowRankAdapters(Intervention):
+class LowRankAdapters(TrainedIntervention):
     """LoRA: every chosen linear layer gets `h W^T + (alpha / rank) h A^T B^T`, with B = 0 at first.
 
-    Trained by NPO on forget answers and KL to the base on retain answers. Saved as peft saves it, so
-    `PeftModel.from_pretrained` reads the directory too.
+    With `dora` the rows of W + (alpha / rank) B A are rescaled to a trained magnitude, at first that of W.
+    Saved as peft saves it, so `PeftModel.from_pretrained` reads the directory too.
 
-    Source: Hu et al. 2021 (arXiv 2106.09685).
+    Source: Hu et al. 2021 (arXiv 2106.09685); DoRA: Liu et al. 2024 (arXiv 2402.09353).
     """
 
     kind: ClassVar[str] = "lora"
@@ -52,21 +45,8 @@ class LowRankAdapters(Intervention):
         ]
     )  # fmt: skip
     """Names of linear layers inside a block."""
-    layers: str | list[int] = "all"
-    """Blocks with adapters: all, selected, or a list."""
-    training: TrainingSettings | dict[str, Any] = field(default_factory=TrainingSettings)
-    """The run of the loop."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.training = read_settings(self.training)
-
-    @property
-    def seeded(self) -> bool:
-        return True
-
-    def options(self) -> dict[str, Any]:
-        return super().options() | {"training": read_settings(self.training).as_options()}
+    dora: bool = False
+    """Train the length of each row of the weight apart from its direction."""
 
     def save(self, directory: str | Path) -> None:
         super().save(directory)
@@ -75,18 +55,12 @@ class LowRankAdapters(Intervention):
         write_json(Path(directory) / "adapter_config.json", config)
 
     def _fit(self, model: nn.Module, data: FitData, seed: int) -> Fitted:
-        layers = resolve_layers(self.layers, data.layers, len(find_blocks(model)), self.kind)
+        layers = self._chosen_layers(model, data, seed)
         modules = target_modules(model, layers, self.targets)
-        settings, sets = read_settings(self.training), training_sets(model, data)
-        recipe = {
-            "kind": self.kind,
-            "options": self.options(),
-            "layers": layers,
-            "base": base_weights_hash(model),
-        }
-        start = self._initial(modules, seed)
+        base_hash = base_weights_hash(model)
+        start = self._initial(model, modules, seed)
         with _adapted(model, self._peft_config(sorted(modules)), start) as (wrapped, parameters):
-            self.history = run_training(wrapped, parameters, sets, settings, data, seed=seed, recipe=recipe)
+            self._train(wrapped, parameters, data, layers=layers, base_hash=base_hash, seed=seed)
             tensors = {name: value.detach().cpu().clone() for name, value in parameters.items()}
         facts = {
             "layers": layers,
@@ -103,21 +77,29 @@ class LowRankAdapters(Intervention):
             yield wrapped
 
     def _shapes(self, facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        return {
+        shapes: dict[str, tuple[int, ...]] = {
             f"{_PREFIX}{module}.lora_{side}.weight": shape
             for module, (width_in, width_out) in facts["modules"].items()
             for side, shape in (("A", (self.rank, width_in)), ("B", (width_out, self.rank)))
         }
+        if self.dora:
+            shapes |= {
+                f"{_PREFIX}{name}.{_MAGNITUDE}": (wide,) for name, (_, wide) in facts["modules"].items()
+            }
+        return shapes
 
-    def _initial(self, modules: Mapping[str, list[int]], seed: int) -> dict[str, Tensor]:
-        """A uniform within 1/sqrt(width) as in peft, B zero: the identity.
+    def _initial(self, model: nn.Module, modules: Mapping[str, list[int]], seed: int) -> dict[str, Tensor]:
+        """A uniform within 1/sqrt(width) as in peft, B zero, magnitudes those of the base: the identity.
 
         Each matrix has a generator of its own, so that it depends on the seed and its name alone.
         """
         tensors = {}
         for name, shape in self._shapes({"modules": modules}).items():
             tensors[name] = torch.zeros(shape)
-            if ".lora_A." in name:
+            if name.endswith(_MAGNITUDE):
+                weight = model.get_parameter(f"{name[len(_PREFIX) : -len(_MAGNITUDE) - 1]}.weight")
+                tensors[name] = weight.detach().float().norm(dim=1).cpu()
+            elif ".lora_A." in name:
                 generator = torch.Generator().manual_seed(seed_from("lora", seed, name))
                 bound = 1 / math.sqrt(shape[1])
                 tensors[name].uniform_(-bound, bound, generator=generator)
@@ -136,6 +118,7 @@ class LowRankAdapters(Intervention):
             lora_alpha=self.alpha,
             target_modules=modules,
             lora_dropout=0.0,
+            use_dora=self.dora,
             bias="none",
             task_type="CAUSAL_LM",
         )
@@ -170,6 +153,11 @@ def target_modules(model: nn.Module, layers: list[int], targets: list[str]) -> d
     return found
 
 
+def _saved_name(name: str) -> str:
+    """The name that peft gives a parameter in its file: without the adapter's own name."""
+    return name.replace(f"{_MAGNITUDE}.default.weight", _MAGNITUDE).replace(".default.", ".")
+
+
 @contextmanager
 def _adapted(
     model: nn.Module, config: Any, tensors: Mapping[str, Tensor]
@@ -187,9 +175,7 @@ def _adapted(
         wrapped = get_peft_model(model, config)
     try:
         parameters = {
-            name.replace(".default.", "."): value
-            for name, value in wrapped.named_parameters()
-            if ".lora_" in name
+            _saved_name(name): value for name, value in wrapped.named_parameters() if ".lora_" in name
         }
         shapes = {name: tuple(value.shape) for name, value in parameters.items()}
         check_shapes(tensors, shapes, "adapter")

@@ -1,28 +1,24 @@
-"""LoReFT: a low-rank edit of the residual stream at chosen blocks."""
+"""LoReFT and its relatives: a low-rank edit of the residual stream at chosen blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from mmie.interventions.interface import (
-    FitData,
-    Fitted,
-    Intervention,
-    base_weights_hash,
-    resolve_layers,
-)
-from mmie.interventions.trained import read_settings, run_training, training_sets
+from mmie.errors import InputError
+from mmie.interventions.interface import FitData, Fitted, base_weights_hash
+from mmie.interventions.trainable import TrainedIntervention
 from mmie.io import seed_from, write_json
-from mmie.models.blocks import find_blocks
+from mmie.models.blocks import block_device, find_blocks
 from mmie.models.hooks import edit
-from mmie.training.settings import TrainingSettings
+
+Variant = Literal["loreft", "noreft", "direft"]
 
 
 class LoreftEdit(nn.Module):
@@ -31,23 +27,30 @@ class LoreftEdit(nn.Module):
     The rows of Q [rank, width] stay orthonormal: Q is the QR factor, with positive diagonal, of a free
     parameter. W starts as Q and b as 0, a deliberate deviation from the paper: step 0 is the
     reference, exactly.
+
+    NoReFT: the same with free rows Q. DiReFT: h + Q^T (W h + b) with free rows Q; W starts as 0.
     """
 
-    def __init__(self, rank: int, width: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, rank: int, width: int, generator: torch.Generator, variant: Variant = "loreft"
+    ) -> None:
         """Draw the free parameter; everything else follows from it."""
         super().__init__()
-        self.free = nn.Parameter(torch.randn(rank, width, generator=generator))
-        self.W = nn.Parameter(self.Q.detach().clone())
+        self.variant = variant
+        drawn = torch.randn(rank, width, generator=generator)
+        self.free = nn.Parameter(drawn if variant == "loreft" else orthonormal_rows(drawn))
+        start = self.Q.detach().clone()
+        self.W = nn.Parameter(torch.zeros_like(start) if variant == "direft" else start)
         self.b = nn.Parameter(torch.zeros(rank))
 
     @property
     def Q(self) -> Tensor:
-        """Orthonormal rows, [rank, width]."""
-        return orthonormal_rows(self.free)
+        """Rows [rank, width], orthonormal in LoReFT."""
+        return orthonormal_rows(self.free) if self.variant == "loreft" else self.free
 
     def forward(self, hidden: Tensor, keep: Tensor) -> Tensor:
         """Edit the stream, [batch, time, width]; all kept positions, prompt and generated."""
-        return loreft(hidden, self.Q, self.W, self.b)
+        return VARIANTS[self.variant](hidden, self.Q, self.W, self.b)
 
 
 def loreft(hidden: Tensor, Q: Tensor, W: Tensor, b: Tensor) -> Tensor:
@@ -66,6 +69,20 @@ def loreft(hidden: Tensor, Q: Tensor, W: Tensor, b: Tensor) -> Tensor:
     return hidden + change.to(hidden.dtype)
 
 
+def direft(hidden: Tensor, Q: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """h + Q^T (W h + b); arguments as in `loreft`, Q with any rows."""
+    change = (hidden.float() @ W.T + b) @ Q
+    return hidden + change.to(hidden.dtype)
+
+
+VARIANTS: Mapping[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "loreft": loreft,
+    "noreft": loreft,
+    "direft": direft,
+}
+"""The formula of each variant; LoReFT and NoReFT differ in the rows of Q."""
+
+
 def orthonormal_rows(free: Tensor) -> Tensor:
     """The orthonormal rows [rank, width] of a free matrix, by QR with positive diagonal.
 
@@ -77,8 +94,11 @@ def orthonormal_rows(free: Tensor) -> Tensor:
 
 
 @dataclass
-class Loreft(Intervention):
-    """LoReFT edits, trained by NPO on forget answers and KL to the base on retain answers."""
+class Loreft(TrainedIntervention):
+    """LoReFT, NoReFT or DiReFT edits, trained with any objective of the catalogue.
+
+    Source: Wu et al. 2024 (arXiv 2404.03592).
+    """
 
     kind: ClassVar[str] = "reft"
     tensor_file: ClassVar[str] = "reft.safetensors"
@@ -87,54 +107,43 @@ class Loreft(Intervention):
     """Dimensions of the stream that each edit may set."""
     layers: str | list[int] = "selected"
     """Edited blocks: all, selected, or a list."""
-    training: TrainingSettings | dict[str, Any] = field(default_factory=TrainingSettings)
-    """The run of the loop."""
+    variant: Variant = "loreft"
+    """loreft: orthonormal rows; noreft: free rows; direft: free rows that only add."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.training = read_settings(self.training)
-
-    @property
-    def seeded(self) -> bool:
-        return True
-
-    def options(self) -> dict[str, Any]:
-        return super().options() | {"training": read_settings(self.training).as_options()}
+        if self.variant not in VARIANTS:
+            raise InputError(
+                f"arm of kind 'reft': variant {self.variant!r}. Use one of {', '.join(VARIANTS)}."
+            )
 
     def save(self, directory: str | Path) -> None:
         super().save(directory)
         facts = self._require_fit().facts
         description = {
-            "kind": "LoReFT",
+            "kind": {"loreft": "LoReFT", "noreft": "NoReFT", "direft": "DiReFT"}[self.variant],
             "rank": self.rank,
             "layers": facts["layers"],
             "positions": "all",
             "dtype": "float32",
             "base_hash": facts["base_hash"],
-            "init": "W = Q, b = 0",
+            "init": "W = 0, b = 0" if self.variant == "direft" else "W = Q, b = 0",
         }
         write_json(Path(directory) / "reft.json", description)
 
     def _fit(self, model: nn.Module, data: FitData, seed: int) -> Fitted:
-        layers = resolve_layers(self.layers, data.layers, len(find_blocks(model)), self.kind)
-        settings, sets = read_settings(self.training), training_sets(model, data)
-        recipe = {
-            "kind": self.kind,
-            "options": self.options(),
-            "layers": layers,
-            "base": base_weights_hash(model),
-        }
+        layers, base_hash = self._chosen_layers(model, data, seed), base_weights_hash(model)
         width = residual_width(model)
         edits = {layer: self._edit(layer, width, seed) for layer in layers}
         for layer, module in edits.items():
-            module.to(next(find_blocks(model)[layer].parameters()).device)
+            module.to(block_device(find_blocks(model)[layer]))
         parameters = {
             f"layers.{layer}.{name}": value
             for layer, module in edits.items()
             for name, value in module.named_parameters()
         }
         with edit(model, edits):
-            self.history = run_training(model, parameters, sets, settings, data, seed=seed, recipe=recipe)
+            self._train(model, parameters, data, layers=layers, base_hash=base_hash, seed=seed)
         tensors = {
             f"layers.{layer}.{name}": value.detach().cpu().clone()
             for layer, module in edits.items()
@@ -149,10 +158,8 @@ class Loreft(Intervention):
         blocks = find_blocks(model)
         edits = {
             layer: _fixed_edit(
-                *(
-                    fitted.tensors[f"layers.{layer}.{name}"].to(next(blocks[layer].parameters()).device)
-                    for name in "QWb"
-                )
+                VARIANTS[self.variant],
+                *(fitted.tensors[f"layers.{layer}.{name}"].to(block_device(blocks[layer])) for name in "QWb"),
             )
             for layer in fitted.facts["layers"]
         }
@@ -169,7 +176,7 @@ class Loreft(Intervention):
 
     def _edit(self, layer: int, width: int, seed: int) -> LoreftEdit:
         generator = torch.Generator().manual_seed(seed_from("reft", seed, layer))
-        return LoreftEdit(self.rank, width, generator)
+        return LoreftEdit(self.rank, width, generator, self.variant)
 
 
 def residual_width(model: nn.Module) -> int:
@@ -177,5 +184,5 @@ def residual_width(model: nn.Module) -> int:
     return int(model.get_input_embeddings().weight.shape[1])  # type: ignore[operator]
 
 
-def _fixed_edit(Q: Tensor, W: Tensor, b: Tensor) -> Any:
-    return lambda hidden, keep: loreft(hidden, Q, W, b)
+def _fixed_edit(formula: Callable[..., Tensor], Q: Tensor, W: Tensor, b: Tensor) -> Any:
+    return lambda hidden, keep: formula(hidden, Q, W, b)

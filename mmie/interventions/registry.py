@@ -8,18 +8,42 @@ from pathlib import Path
 from typing import Any
 
 from mmie.errors import InputError
+from mmie.interventions.diff_means import DifferenceInMeans
+from mmie.interventions.full import FullFineTuning
 from mmie.interventions.interface import DESCRIPTION, Intervention
+from mmie.interventions.language_neurons import LanguageNeurons
+from mmie.interventions.leace import Leace, ScriptScrub
 from mmie.interventions.lora import LowRankAdapters
 from mmie.interventions.noise import WeightNoise
 from mmie.interventions.none import NoIntervention
+from mmie.interventions.prompt_only import PromptOnly
 from mmie.interventions.reft import Loreft
 from mmie.interventions.replacement import WeightReplacement
+from mmie.interventions.rmu import Rmu
 from mmie.interventions.sae_clamp import SaeClamp
+from mmie.interventions.subspace import SubspaceProjection
+from mmie.interventions.task_vector import TaskVector
 from mmie.io import read_json
 
 KINDS: dict[str, type[Intervention]] = {
     kind.kind: kind
-    for kind in (NoIntervention, WeightReplacement, WeightNoise, LowRankAdapters, Loreft, SaeClamp)
+    for kind in (
+        NoIntervention,
+        WeightReplacement,
+        WeightNoise,
+        LowRankAdapters,
+        Loreft,
+        SaeClamp,
+        DifferenceInMeans,
+        Leace,
+        ScriptScrub,
+        SubspaceProjection,
+        LanguageNeurons,
+        PromptOnly,
+        FullFineTuning,
+        TaskVector,
+        Rmu,
+    )
 }
 
 

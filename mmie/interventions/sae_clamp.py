@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mmie.errors import InputError
+from mmie.interventions.gate_fitting import fit_gate, fit_log_odds, stream_scores, text_scores
+from mmie.interventions.gates import Detector, Gate
 from mmie.interventions.interface import FitData, Fitted, Intervention, base_weights_hash
-from mmie.models.blocks import find_blocks
-from mmie.models.hooks import Edit, edit
-from mmie.sae.features import pick_random_matched
+from mmie.models.blocks import block_device, find_blocks
+from mmie.models.hooks import Pass, edit
+from mmie.sae.architectures import build as build_sae
+from mmie.sae.autoencoder import SparseAutoencoder
 from mmie.sae.formats import load_sae
-from mmie.sae.topk import TopKSAE
+from mmie.sae.pickers import PICKERS, choose_latents
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-PICKERS = ("contrast", "random")
+GATES = {"static": "", "dsg": "mean", "window": "window", "cusum": "cusum", "language": "cusum"}
+"""Gates and the statistic each runs over its token scores."""
 
 
 @dataclass
@@ -32,7 +34,13 @@ class SaeClamp(Intervention):
     w_j is the latent's decoder row. What the autoencoder does not explain passes unchanged. Strength
     0 switches the arm off: an exact identity, not a zero ablation.
 
-    Source: Farrell et al. 2024 (arXiv 2410.19278).
+    A gate other than `static` lets the clamp act only once the text has tripped it; see
+    `mmie.interventions.gates`. `dsg`, `window` and `cusum` watch whether a selected latent fires,
+    `language` the log-odds of the tokens that were read or generated, in every script of the forget
+    language. Thresholds are calibrated on DEV items of every retain language.
+
+    Source: Farrell et al. 2024 (arXiv 2410.19278); the gate on firing rates: Muhamed et al. 2025
+    (arXiv 2504.08192).
     """
 
     kind: ClassVar[str] = "sae_clamp"
@@ -46,6 +54,12 @@ class SaeClamp(Intervention):
     """Clamp value in residual norms (kappa); a negative one inverts the arm."""
     sink_factor: float = 10.0
     """Positions above this many median norms are left alone: the autoencoder never saw such."""
+    gate: str = "static"
+    """When it acts: always (static), or after dsg, window, cusum or language says so."""
+    window: int = 8
+    """Tokens over which a gate averages."""
+    benign_rate: float = 0.05
+    """Share of retain items that may trip the gate."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,6 +69,8 @@ class SaeClamp(Intervention):
                 f"sink_factor {self.sink_factor}. Use one of {', '.join(PICKERS)}, at least 1 "
                 "feature, a factor above 1."
             )
+        if self.gate not in GATES:
+            raise InputError(f"arm of kind 'sae_clamp': gate {self.gate!r}. Use one of {', '.join(GATES)}.")
 
     @property
     def seeded(self) -> bool:
@@ -73,22 +89,54 @@ class SaeClamp(Intervention):
             sae = load_sae(data.sae / f"layer{layer}", layer=layer, model_hash=base_hash)
             chosen = choose_latents(table, self.picker, self.features, layer=layer, seed=seed)
             norm = float(data.residual_norms[layer])
+            directions = sae.decoder_rows(torch.tensor(chosen)).clone()
+            own = {name: value for name, value in sae.state_dict().items() if name != "w_dec"}
+            own["directions"] = directions
+            # Of strength 1, so that a fitted arm can be applied at any other.
+            own["clamp"] = norm / directions.norm(dim=1)
             layers[str(layer)] = {
                 "latents": chosen,
                 "residual_norm": norm,
                 "width": sae.width,
                 "all_latents": sae.latents,
                 "k": sae.k,
+                "architecture": sae.architecture,
+                "shapes": {name: list(value.shape) for name, value in own.items()},
             }
-            directions = sae.decoder_rows(torch.tensor(chosen)).clone()
-            tensors |= {
-                f"layers.{layer}.w_enc": sae.w_enc,
-                f"layers.{layer}.b_enc": sae.b_enc,
-                f"layers.{layer}.b_dec": sae.b_dec,
-                f"layers.{layer}.directions": directions,
-                f"layers.{layer}.clamp": self.strength * norm / directions.norm(dim=1),
-            }
-        return Fitted({"layers": layers}, {name: value.detach() for name, value in tensors.items()})
+            tensors |= {f"layers.{layer}.{name}": value.detach() for name, value in own.items()}
+            if self.gate != "static":
+                clamp = Clamp(sae, torch.tensor(chosen), own["directions"], own["clamp"], math.inf)
+                facts, more = self._fit_gate(model, data, layer, clamp)
+                layers[str(layer)]["gate"] = facts
+                tensors |= more
+        return Fitted({"layers": layers}, tensors)
+
+    def _fit_gate(
+        self, model: nn.Module, data: FitData, layer: int, clamp: Clamp
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        forget, retain, root = data.forget_languages, data.retain_languages, data.activations
+        if root is None or not forget or not retain:
+            raise InputError(
+                f"arm of kind 'sae_clamp': gate {self.gate!r} needs stored activations of forget and "
+                "retain languages. Run the activation stage first."
+            )
+        tensors: dict[str, Tensor] = {}
+        if self.gate == "language":
+            vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+            odds = fit_log_odds(root, forget, retain, vocabulary)
+            tensors[f"layers.{layer}.log_odds"] = odds
+
+            def scores(language: str, split: str) -> list[Tensor]:
+                return text_scores(root, language, split, odds)
+        else:
+
+            def scores(language: str, split: str) -> list[Tensor]:
+                return stream_scores(root, layer, language, split, clamp.fires)
+
+        _, facts = fit_gate(
+            GATES[self.gate], forget, retain, scores, window=self.window, rate=self.benign_rate
+        )
+        return facts | {"tokens": len(odds) if self.gate == "language" else 0}, tensors
 
     @contextmanager
     def _attach(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -96,41 +144,51 @@ class SaeClamp(Intervention):
             yield model
             return
         blocks = find_blocks(model)
-        layers = self._require_fit().facts["layers"]
         edits = {
-            int(layer): self._edit(layer, facts, next(blocks[int(layer)].parameters()).device)
-            for layer, facts in layers.items()
+            int(layer): self._edit(layer, facts, block_device(blocks[int(layer)]))
+            for layer, facts in self._require_fit().facts["layers"].items()
         }
-        with edit(model, edits):
-            yield model
+        gates = [clamp.gate for clamp in edits.values() if clamp.gate is not None]
 
-    def _edit(self, layer: str, facts: Mapping[str, Any], device: torch.device) -> Edit:
-        own = {
-            name: self._require_fit().tensors[f"layers.{layer}.{name}"]
-            for name in ("w_enc", "b_enc", "b_dec", "directions", "clamp")
-        }
-        sae = TopKSAE(facts["width"], facts["all_latents"], facts["k"]).requires_grad_(False)
-        for name in ("w_enc", "b_enc", "b_dec"):
-            getattr(sae, name).copy_(own[name])
+        def begin(given: Pass) -> None:
+            for gate in gates:
+                gate.begin(given)
+
+        try:
+            with edit(model, edits, on_pass=begin):
+                yield model
+        finally:
+            for gate in gates:
+                gate.close()
+
+    def _edit(self, layer: str, facts: Mapping[str, Any], device: torch.device) -> Clamp:
+        tensors = self._require_fit().tensors
+        own = {name: tensors[f"layers.{layer}.{name}"] for name in facts["shapes"]}
+        sae = build_sae(facts["architecture"], facts["width"], facts["all_latents"], facts["k"])
+        sae.requires_grad_(False)
+        for name, value in sae.state_dict().items():
+            if name != "w_dec":
+                value.copy_(own[name])
+        gate = None
+        if "gate" in facts:
+            odds = tensors.get(f"layers.{layer}.log_odds")
+            detector = Detector(**facts["gate"]["detector"])
+            gate = Gate(detector, None if odds is None else odds.to(device))
         return Clamp(
             sae.to(device),
             torch.tensor(facts["latents"], device=device),
             own["directions"].to(device),
-            own["clamp"].to(device),
+            self.strength * own["clamp"].to(device),
             self.sink_factor * facts["residual_norm"],
+            gate,
         )
 
     def _shapes(self, facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, own in facts["layers"].items():
-            width, latents, count = own["width"], own["all_latents"], len(own["latents"])
-            shapes |= {
-                f"layers.{layer}.w_enc": (latents, width),
-                f"layers.{layer}.b_enc": (latents,),
-                f"layers.{layer}.b_dec": (width,),
-                f"layers.{layer}.directions": (count, width),
-                f"layers.{layer}.clamp": (count,),
-            }
+            shapes |= {f"layers.{layer}.{name}": tuple(shape) for name, shape in own["shapes"].items()}
+            if own.get("gate", {}).get("tokens"):
+                shapes[f"layers.{layer}.log_odds"] = (own["gate"]["tokens"],)
         return shapes
 
 
@@ -141,7 +199,13 @@ class Clamp:
     """
 
     def __init__(
-        self, sae: TopKSAE, latents: Tensor, directions: Tensor, clamp: Tensor, largest_norm: float
+        self,
+        sae: SparseAutoencoder,
+        latents: Tensor,
+        directions: Tensor,
+        clamp: Tensor,
+        largest_norm: float,
+        gate: Gate | None = None,
     ) -> None:
         """Prepare.
 
@@ -151,8 +215,9 @@ class Clamp:
             directions: their decoder rows, [selected, width].
             clamp: c_j of each, [selected].
             largest_norm: positions with a larger norm are left alone.
+            gate: says at which tokens the clamp acts; None for all.
         """
-        self.sae, self.directions, self.clamp = sae, directions, clamp
+        self.sae, self.directions, self.clamp, self.gate = sae, directions, clamp, gate
         self.largest_norm = largest_norm
         # Place of each latent among the selected; -1 for all others.
         self.place = torch.full((sae.latents,), -1, device=latents.device)
@@ -161,39 +226,22 @@ class Clamp:
     def __call__(self, hidden: Tensor, keep: Tensor) -> Tensor:
         """Edit the stream [batch, time, width]; rows where nothing selected fires stay as they are."""
         exact = hidden.float()
-        codes, indices = self.sae.encode(exact)
-        place = self.place[indices]
-        fired = (codes > 0) & (place >= 0)
-        place = place.clamp(min=0)
+        codes, place, fired = self._codes(exact)
+        touched = fired.any(-1) & (exact.norm(dim=-1) <= self.largest_norm)
+        if self.gate is not None:
+            touched = touched & self.gate(touched.float(), keep)
         steps = torch.where(fired, -self.clamp[place] - codes, 0.0)
         shape = (*place.shape[:-1], len(self.clamp))
         change = steps.new_zeros(shape).scatter_add(-1, place, steps) @ self.directions
-        touched = fired.any(-1) & (exact.norm(dim=-1) <= self.largest_norm)
         return torch.where(touched.unsqueeze(-1), (exact + change).to(hidden.dtype), hidden)
 
+    @torch.no_grad()
+    def fires(self, rows: Tensor) -> Tensor:
+        """1 where a selected latent fires, else 0, [...]: the score that gates read."""
+        return self._codes(rows.float())[2].any(-1).float()
 
-def choose_latents(table: pd.DataFrame, picker: str, count: int, *, layer: int, seed: int) -> list[int]:
-    """The latents to clamp.
-
-    Args:
-        table: one row a latent with `latent`, `score`, `rate_forget`, `rate_retain`, `decoder_norm`.
-        picker: contrast for the highest positive scores, random for a matched draw.
-        count: how many.
-        layer: for messages and the draw.
-        seed: of the draw.
-
-    Raises:
-        InputError: too few latents have a positive score, or too few are left to match them.
-    """
-    ordered = table.sort_values(["score", "latent"], ascending=[False, True])
-    best = ordered.loc[ordered["score"] > 0, "latent"].head(count).astype(int).tolist()
-    if len(best) < count:
-        raise InputError(
-            f"arm of kind 'sae_clamp': {len(best)} latents of layer {layer} speak for the forget "
-            f"languages, {count} are wanted. Lower `features` or train a larger autoencoder."
-        )
-    if picker == "contrast":
-        return [int(latent) for latent in best]
-    by_latent = table.set_index("latent", drop=False).sort_index()
-    drawn: list[int] = pick_random_matched(by_latent, best, layer=layer, seed=seed)["features"]
-    return drawn
+    def _codes(self, exact: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Largest codes, their places among the selected (0 for others), and which of them count."""
+        codes, indices = self.sae.encode(exact)
+        place = self.place[indices]
+        return codes, place.clamp(min=0), (codes > 0) & (place >= 0)

@@ -10,10 +10,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmie.errors import InputError
 from mmie.language.general import GENERAL_MEMBERS, general_member
+from mmie.language.latin import ENGLISH, MIXED_LANGUAGES, ROMANISED, LatinClassifier, words_of
 from mmie.language.romanised import RomanisedClassifier
 from mmie.language.scripts import MIXED, NO_LETTERS, dominant_script, script_share
 from mmie.language.votes import ABSTAIN, Member, Vote, majority
@@ -25,18 +26,21 @@ if TYPE_CHECKING:
 # Languages written without spaces: a count of words says nothing about their length.
 _UNSPACED = frozenset({"Jpan", "Hani", "Hira", "Kana", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
 
+# From this confidence on the Latin-script classifier ties with the closed set that says otherwise.
+_RIVAL = 0.9
+
 # What an answer is to the language that was expected of it.
 EXPECTED, OTHER, UNDETERMINED = "expected", "other", "undetermined"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The ensemble's answer for one text.
 
     language: a language code, or `und`. A code of the experiment where the evidence fits one (`hi`,
     `hi_Latn`), otherwise the member's raw label. script: ISO 15924, "mixed" or "none". basis: what
-    decided ("known answer", "romanised", "majority") or why nothing did ("no letters", "mixed script",
-    "short", "no majority"). votes: every member's vote, also those that did not count.
+    decided ("known answer", "closed set", "romanised", "majority") or why nothing did ("no letters",
+    "mixed script", "mixed languages", "short", "no majority"). votes: every member's vote, also those
+    that did not count.
     """
 
     language: str
@@ -58,10 +62,14 @@ class Identifier:
 
     1. the whole text is a known answer of exactly one language of the experiment;
     2. a text without letters, or without a script that holds `script_threshold` of them: abstain;
-    3. Latin script, where several languages of the experiment use it: the closed-set classifier, unless
-       at least two general members agree against it (a language outside the set wins, one inside ties);
-    4. texts of at least `least_words` words: strict majority of the general members, each with its
-       own confidence floor; a tie abstains. Shorter texts: abstain, general models guess there.
+    3. Latin script, where several languages of the experiment use it: the closed-set classifier fitted on
+       them. Two general members who agree on a language outside the set overrule it, on one inside they
+       tie with it; so does the Latin-script classifier if it is very sure of something else;
+    4. Latin script: the Latin-script classifier, where it hears romanised Hindi, Urdu, Punjabi or Bengali.
+       A mix of languages abstains unless two general members agree. English counts as one vote more;
+    5. texts of at least `least_words` words: strict majority of the general members, each with its
+       own confidence floor; a tie abstains. Shorter texts: abstain, all of them guess there. Steps 3
+       and 4 hear the general and the Latin-script members from that length on only, too.
 
     scripts: ISO 15924 script of each language of the experiment. label_map: raw member label to the
     label to use instead; empty, so that nothing is renamed in silence.
@@ -70,6 +78,7 @@ class Identifier:
     scripts: Mapping[str, str]
     members: Sequence[Member]
     romanised: RomanisedClassifier | None = None
+    latin: Member | None = None
     known_answers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     label_map: Mapping[str, str] = field(default_factory=dict)
     least_words: int = 4
@@ -106,12 +115,20 @@ class Identifier:
         """Whether no other language of the experiment is written in the script of `language`."""
         return list(self.scripts.values()).count(self.scripts[language]) == 1
 
+    def all_members(self) -> list[Member]:
+        """General members, then those for Latin script."""
+        own: list[Member | None] = [self.latin, self.romanised]
+        return [*self.members, *(member for member in own if member is not None)]
+
+    def forget(self) -> None:
+        """Drop remembered verdicts: the next call classifies again."""
+        self._verdicts.clear()
+
     def description(self) -> dict[str, object]:
         """Members, versions, model hashes and the rule, for the manifest."""
-        members = [*self.members, *([self.romanised] if self.romanised else [])]
         return {
-            "members": [member.description() for member in members],
-            "rule": "known answer, script, closed set, strict majority",
+            "members": [member.description() for member in self.all_members()],
+            "rule": "known answer, script, closed set, romanised, strict majority",
             "least_words": self.least_words,
             "script_threshold": self.script_threshold,
             "label_map": dict(self.label_map),
@@ -120,38 +137,66 @@ class Identifier:
     def _classify(self, texts: Sequence[str]) -> list[Verdict]:
         if not texts:
             return []
-        general = [member.vote(texts) for member in self.members]
-        closed = self.romanised.vote(texts) if self.romanised else None
+        scripts = [dominant_script(text, threshold=self.script_threshold) for text in texts]
+        latin_texts = [text for text, script in zip(texts, scripts, strict=True) if script == "Latn"]
+        general = list(zip(*(member.vote(texts) for member in self.members), strict=True))
+        shipped = iter(self.latin.vote(latin_texts) if self.latin else ())
+        closed = iter(self.romanised.vote(latin_texts) if self.romanised else ())
         verdicts = []
-        for index, text in enumerate(texts):
-            script = dominant_script(text, threshold=self.script_threshold)
-            votes = tuple(member_votes[index] for member_votes in general)
-            own = closed[index] if closed is not None and script == "Latn" else None
-            language, basis = self._decide(text, script, votes, own)
-            verdicts.append(Verdict(language, script, basis, votes + ((own,) if own else ())))
+        for index, (text, script) in enumerate(zip(texts, scripts, strict=True)):
+            votes = general[index] if general else ()
+            latin = next(shipped, None) if script == "Latn" else None
+            own = next(closed, None) if script == "Latn" else None
+            language, basis = self._decide(text, script, votes, latin, own)
+            heard = votes + tuple(vote for vote in (latin, own) if vote is not None)
+            verdicts.append(Verdict(language, script, basis, heard))
         return verdicts
 
-    def _decide(self, text: str, script: str, votes: Sequence[Vote], own: Vote | None) -> tuple[str, str]:
-        known = self.known_answers.get(comparable(text), frozenset())
+    def _decide(
+        self, text: str, script: str, votes: Sequence[Vote], latin: Vote | None, own: Vote | None
+    ) -> tuple[str, str]:
+        known = self.known_answers.get(comparable(text), frozenset()) if self.known_answers else ()
         if len(known) == 1:
             return next(iter(known)), "known answer"
         if script == NO_LETTERS:
             return ABSTAIN, "no letters"
         if script == MIXED:
             return ABSTAIN, "mixed script"
-        short = self._is_short(text, script)
-        label = ABSTAIN if short else majority(votes)
+        if self._is_short(text, script):
+            return self._decide_short(own)
         if own is not None and own.label != ABSTAIN:
-            agreed = sum(vote.label == label for vote in votes) >= 2
-            if not agreed or label in (ABSTAIN, _base(own.label)):
-                return own.label, "romanised"
-            if self.romanised and label in map(_base, self.romanised.labels):
-                return ABSTAIN, "no majority"
-        if short:
-            return ABSTAIN, "short"
+            return self._decide_closed(text, votes, latin, own)
+        if latin is not None and latin.label in ROMANISED:
+            return self._code(latin.label, script), "romanised"
+        label = majority([*votes, latin] if latin is not None and latin.label == ENGLISH else votes)
+        if latin is not None and latin.label == MIXED_LANGUAGES and _agreeing(votes, label) < 2:
+            return ABSTAIN, "mixed languages"
         if label == ABSTAIN:
             return ABSTAIN, "no majority"
-        return self._code(self.label_map.get(label, label), script), "majority"
+        return self._code(label, script), "majority"
+
+    @staticmethod
+    def _decide_short(own: Vote | None) -> tuple[str, str]:
+        """A text of too few words for a sentence: only the closed set, made for such answers, speaks."""
+        if own is not None and own.label != ABSTAIN:
+            return own.label, "closed set"
+        return ABSTAIN, "short"
+
+    def _decide_closed(
+        self, text: str, votes: Sequence[Vote], latin: Vote | None, own: Vote
+    ) -> tuple[str, str]:
+        label = majority(votes)
+        shipped = latin.label if latin is not None else ABSTAIN
+        if shipped != own.label and label != _base(own.label) and _agreeing(votes, label) >= 2:
+            if self.romanised and label in map(_base, self.romanised.labels):
+                return ABSTAIN, "no majority"
+            return self._code(label, "Latn"), "majority"
+        # A mix is no language that could compete: prompts and answers of the experiment often are one.
+        rival = latin is not None and latin.confidence >= _RIVAL and shipped not in (ABSTAIN, MIXED_LANGUAGES)
+        # Tokens such as `???` make no sentence of two words that are repeated.
+        if rival and shipped != own.label and len(words_of(text).split()) >= self.least_words:
+            return ABSTAIN, "no majority"
+        return own.label, "closed set"
 
     def _is_short(self, text: str, script: str) -> bool:
         if script in _UNSPACED:
@@ -160,6 +205,9 @@ class Identifier:
 
     def _code(self, label: str, script: str) -> str:
         """The code of a raw label in a script: a language of the experiment keeps its script apart."""
+        label = self.label_map.get(label, label)
+        if label.endswith(f"_{script}"):
+            return label
         if self.scripts.get(label, script) == script:
             return label
         return f"{label}_{script}"
@@ -198,6 +246,7 @@ def build_identifier(
         scripts=scripts,
         members=[general_member(name, fasttext_model=fasttext_model) for name in members],
         romanised=_closed_set(rows, [code for code, script in scripts.items() if script == "Latn"]),
+        latin=LatinClassifier(),
         known_answers=_known_answers(references),
         label_map=dict(label_map or {}),
     )
@@ -218,6 +267,10 @@ def _known_answers(references: pd.DataFrame | None) -> dict[str, frozenset[str]]
         for language, answer in zip(references["language"], references["answer"], strict=True):
             found.setdefault(comparable(str(answer)), set()).add(str(language))
     return {answer: frozenset(languages) for answer, languages in found.items()}
+
+
+def _agreeing(votes: Sequence[Vote], label: str) -> int:
+    return sum(vote.label == label != ABSTAIN for vote in votes)
 
 
 def _base(code: str) -> str:

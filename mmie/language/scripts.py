@@ -70,22 +70,15 @@ COMPOSITES: dict[str, frozenset[str]] = {
 }
 
 _NEUTRAL = regex.compile(r"[\p{Script=Common}\p{Script=Inherited}]")
+_ASCII_LETTER = regex.compile("[A-Za-z]")
 _PATTERNS = {code: regex.compile(rf"\p{{Script={name}}}") for code, name in SCRIPT_NAMES.items()}
-_known_characters: dict[str, str | None] = {}
 
 
-def character_script(character: str) -> str | None:
-    """ISO 15924 code of a letter or mark; None where the character is no evidence for any script.
+class _CharacterScripts(dict[str, str | None]):
+    """Script of every character met so far; a character is looked up once."""
 
-    No evidence: digits, punctuation and symbols of every block, and letters or marks whose script
-    is Common or Inherited (danda, zero-width joiners, stress mark U+0951). A script without an
-    entry in `SCRIPT_NAMES` is `Zzzz`.
-    """
-    try:
-        return _known_characters[character]
-    except KeyError:
-        script = _look_up(character)
-        _known_characters[character] = script
+    def __missing__(self, character: str) -> str | None:
+        script = self[character] = _look_up(character)
         return script
 
 
@@ -98,9 +91,22 @@ def _look_up(character: str) -> str | None:
     return OTHER_SCRIPT
 
 
+_character_scripts = _CharacterScripts()
+
+
+def character_script(character: str) -> str | None:
+    """ISO 15924 code of a letter or mark; None where the character is no evidence for any script.
+
+    No evidence: digits, punctuation and symbols of every block, and letters or marks whose script
+    is Common or Inherited (danda, zero-width joiners, stress mark U+0951). A script without an
+    entry in `SCRIPT_NAMES` is `Zzzz`.
+    """
+    return _character_scripts[character]
+
+
 def script_counts(text: str) -> Counter[str]:
     """Number of letters and marks of each script in `text`, by ISO 15924 code."""
-    counts = Counter(map(character_script, text))
+    counts = Counter(map(_character_scripts.__getitem__, text))
     del counts[None]
     return counts  # type: ignore[return-value]
 
@@ -144,6 +150,8 @@ def dominant_script(text: str, *, threshold: float = 0.8) -> str:
     Script is not language: Marathi and Nepali share Devanagari with Hindi, Persian shares Arabic
     with Urdu. Nothing in MMIE turns this answer into a language by itself.
     """
+    if text.isascii():  # the common case, without counting
+        return "Latn" if _ASCII_LETTER.search(text) else NO_LETTERS
     shares = script_shares(text)
     if not shares:
         return NO_LETTERS

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 ABSTAIN = "und"
 
 
-@dataclass(frozen=True)
-class Vote:
+class Vote(NamedTuple):
     """A member's raw label (or `und`) and its confidence in [0, 1]; 0 when it abstains for lack
     of anything to judge."""
 

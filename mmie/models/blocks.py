@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from mmie.errors import InputError
 
+CONFIG_KEY = "model.blocks"
+_MARK = "mmie_blocks"
 COUNT_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
@@ -44,19 +47,114 @@ def find_decoder(model: nn.Module, *, path: str | None = None) -> tuple[nn.Modul
             f"blocks cannot be verified. Lists in the model: {listing}. "
             "Use a transformers causal language model."
         )
+    marked = [at for at, child in lists.items() if getattr(child, _MARK, False)]
     if path is not None:
         chosen = [path] if path in lists and len(lists[path]) == count else []
+    elif marked:
+        chosen = marked
     else:
         chosen = [at for at, child in lists.items() if len(child) == count and _has_weights(child)]
         chosen = [at for at in chosen if not any(at.startswith(f"{other}.") for other in chosen)]
     if len(chosen) != 1:
         found = "no list" if not chosen else f"several lists ({', '.join(chosen)})"
         raise InputError(
-            f"{name}: {found} of {count} blocks, the number its configuration states. "
-            f"Candidates: {listing}. Name the right one by its path."
+            f"{name}: {found} of {count} blocks, the number its configuration states. Looked for: "
+            f"module lists of {count} members with weights, not inside another such list. "
+            f"Candidates: {listing}. Name the right one in {CONFIG_KEY}, such as `model.layers`."
         )
     parent = model.get_submodule(chosen[0].rpartition(".")[0])
     return parent, lists[chosen[0]]
+
+
+def name_blocks(model: nn.Module, path: str) -> nn.ModuleList:
+    """Say which list holds the blocks, for architectures where structure alone does not.
+
+    The choice stays with the model, wrapped or not.
+
+    Raises:
+        InputError: no list at this path, or not as long as the configuration says.
+    """
+    blocks = find_blocks(model, path=path)
+    setattr(blocks, _MARK, True)
+    return blocks
+
+
+@torch.no_grad()
+def verify_blocks(model: nn.Module) -> None:
+    """Run four tokens and see that every block is called once, in order, and hands on the stream.
+
+    Structure can deceive: a list may be of the right length and never run. Costs one tiny forward.
+
+    Raises:
+        InputError: a block was not called exactly once, in order, with an output [1, 4, width].
+    """
+    decoder, blocks = find_decoder(model)
+    order: list[int] = []
+    shapes: list[tuple[int, ...]] = []
+
+    def watch(number: int) -> Any:
+        def note(_block: nn.Module, _inputs: Any, output: Any) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            order.append(number)
+            shapes.append(tuple(getattr(hidden, "shape", ())))
+
+        return note
+
+    handles = [block.register_forward_hook(watch(at)) for at, block in enumerate(blocks)]
+    try:
+        ids = torch.tensor([[1, 2, 3, 1]], device=block_device(_embedding(model)))
+        decoder(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if order != list(range(len(blocks))) or len(set(shapes)) != 1 or shapes[0][:2] != (1, 4):
+        raise InputError(
+            f"{type(model).__name__}: a probe of 4 tokens called blocks {order} with outputs "
+            f"{sorted(set(shapes))}; expected each of {len(blocks)} once, in order, with [1, 4, width]. "
+            f"Name the decoder blocks in {CONFIG_KEY}."
+        )
+
+
+def block_device(module: nn.Module) -> torch.device:
+    """Where a module computes: what is added to its output belongs there.
+
+    Offloaded weights are on `meta`; the hook that accelerate puts on such a module knows the device.
+
+    Raises:
+        InputError: the weights are nowhere and nothing says where they will run.
+    """
+    for part in module.modules():
+        planned = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
+        if planned is not None:
+            return torch.device(f"cuda:{planned}" if isinstance(planned, int) else planned)
+    device = next(module.parameters()).device
+    if device.type == "meta":
+        raise InputError(
+            f"{type(module).__name__}: its weights are on `meta` and no device map says where they run. "
+            "Load the model on one device."
+        )
+    return device
+
+
+def neurons(block: nn.Module) -> nn.Module:
+    """The activation function of a block's feed-forward part, whose output is what its neurons fire.
+
+    Raises:
+        InputError: none or several, as in mixtures of experts.
+    """
+    found = [
+        module
+        for module in block.modules()
+        if type(module).__module__ in ("transformers.activations", "torch.nn.modules.activation")
+        and not isinstance(module, nn.MultiheadAttention)
+    ]
+    if len(found) != 1:
+        names = ", ".join(type(module).__name__ for module in found) or "none"
+        raise InputError(
+            f"{type(block).__name__}: one activation function a block is expected, found {names}. "
+            "Neurons of this architecture cannot be edited."
+        )
+    return found[0]
 
 
 def check_layers(blocks: nn.ModuleList, layers: list[int]) -> None:
@@ -78,6 +176,11 @@ def _layer_count(model: nn.Module) -> int | None:
         if isinstance(count, int):
             return count
     return None
+
+
+def _embedding(model: nn.Module) -> nn.Module:
+    embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+    return embedding
 
 
 def _has_weights(blocks: nn.ModuleList) -> bool:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mmie.errors import InputError
-from mmie.models.blocks import check_layers, find_decoder
+from mmie.models.blocks import check_layers, find_decoder, neurons
 
 Edit = Callable[[Tensor, Tensor], Tensor]
 """(hidden [batch, time, width], keep [batch, time]) -> new hidden, same shape, dtype and device."""
@@ -36,6 +36,16 @@ class Captured:
     """Block output by layer, [batch, time, width]."""
     keep: Tensor | None = None
     """True on real tokens that are not the first of their sequence, [batch, time]."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What an edit with a memory must know about the forward pass that begins."""
+
+    past: int
+    """Positions that are in the key-value cache already; 0 begins a new request."""
+    ids: Tensor | None
+    """Token ids of the pass, [batch, time]; None when embeddings were given."""
 
 
 @dataclass
@@ -55,7 +65,9 @@ _states: WeakKeyDictionary[nn.Module, _State] = WeakKeyDictionary()
 
 
 @contextmanager
-def edit(model: nn.Module, edits: Mapping[int, Edit]) -> Iterator[nn.Module]:
+def edit(
+    model: nn.Module, edits: Mapping[int, Edit], *, on_pass: Callable[[Pass], None] | None = None
+) -> Iterator[nn.Module]:
     """Replace block outputs by `fn(hidden, keep)` while the block of the `with` statement runs.
 
     `keep` [batch, time] is True on real tokens but the first of each sequence (a sink, with
@@ -65,16 +77,40 @@ def edit(model: nn.Module, edits: Mapping[int, Edit]) -> Iterator[nn.Module]:
     Args:
         model: a causal language model, wrapped by peft or not.
         edits: one function a layer.
+        on_pass: called before every forward pass in which the edits are in force.
 
     Raises:
         InputError: unknown layer; `fn` changes shape, dtype or device; no usable attention mask.
     """
     decoder, blocks = find_decoder(model)
     check_layers(blocks, list(edits))
+    with _editing(decoder, {layer: (blocks[layer], fn) for layer, fn in edits.items()}, on_pass):
+        yield model
+
+
+@contextmanager
+def edit_neurons(model: nn.Module, edits: Mapping[int, Edit]) -> Iterator[nn.Module]:
+    """As `edit`, for what the activation function of a block's feed-forward part returns.
+
+    Its output [batch, time, neurons] is what a neuron fires; in gated blocks it is multiplied by the
+    up projection afterwards, so a 0 there silences the neuron in both designs.
+    """
+    decoder, blocks = find_decoder(model)
+    check_layers(blocks, list(edits))
+    with _editing(decoder, {layer: (neurons(blocks[layer]), fn) for layer, fn in edits.items()}, None):
+        yield model
+
+
+@contextmanager
+def _editing(
+    decoder: nn.Module,
+    edits: Mapping[int, tuple[nn.Module, Edit]],
+    on_pass: Callable[[Pass], None] | None,
+) -> Iterator[None]:
     state = _states.setdefault(decoder, _State())
 
     def hook_for(layer: int, fn: Edit) -> Callable[..., Any]:
-        def hook(_block: nn.Module, _inputs: Any, output: Any) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             if state.disabled:
                 return None
             hidden = unwrap(output)
@@ -89,10 +125,10 @@ def edit(model: nn.Module, edits: Mapping[int, Edit]) -> Iterator[nn.Module]:
         return hook
 
     with ExitStack() as stack:
-        _watch_mask(stack, decoder, state)
-        for layer, fn in sorted(edits.items()):
-            _register(stack, state, blocks[layer].register_forward_hook(hook_for(layer, fn)))
-        yield model
+        _watch_mask(stack, decoder, state, on_pass)
+        for layer, (module, fn) in sorted(edits.items(), key=lambda entry: entry[0]):
+            _register(stack, state, module.register_forward_hook(hook_for(layer, fn)))
+        yield
 
 
 @contextmanager
@@ -164,6 +200,23 @@ def disabled(model: nn.Module) -> Iterator[nn.Module]:
             state.disabled -= 1
 
 
+@contextmanager
+def capture_neurons(model: nn.Module, receive: Receiver) -> Iterator[None]:
+    """Hand what every neuron of every block fires, [batch, time, neurons], to `receive`."""
+    decoder, blocks = find_decoder(model)
+
+    def reading(layer: int) -> Edit:
+        def read(fired: Tensor, keep: Tensor) -> Tensor:
+            receive(layer, fired, keep)
+            return fired
+
+        return read
+
+    places = {layer: (neurons(block), reading(layer)) for layer, block in enumerate(blocks)}
+    with _editing(decoder, places, None):
+        yield
+
+
 def hook_count(model: nn.Module) -> int:
     """Number of our hooks on the model now; 0 outside every `with` statement."""
     state = _states.get(find_decoder(model)[0])
@@ -197,13 +250,31 @@ def kept_tokens(real: Tensor, *, last: int | None = None) -> Tensor:
     return keep if last is None else keep[:, keep.shape[1] - last :]
 
 
-def _watch_mask(stack: ExitStack, decoder: nn.Module, state: _State) -> None:
+def hold(stack: ExitStack, model: nn.Module, handle: Any) -> None:
+    """Count a hook that another module of this package registered, and remove it with the stack."""
+    _register(stack, _states.setdefault(find_decoder(model)[0], _State()), handle)
+
+
+def edits_disabled(model: nn.Module) -> bool:
+    """Whether the model runs inside `disabled`, as the frozen reference."""
+    state = _states.get(find_decoder(model)[0])
+    return state is not None and state.disabled > 0
+
+
+def _watch_mask(
+    stack: ExitStack,
+    decoder: nn.Module,
+    state: _State,
+    on_pass: Callable[[Pass], None] | None = None,
+) -> None:
     """Keep `state.keep` up to date during forward passes of the decoder, and empty outside them."""
     parameters = inspect.signature(decoder.forward)
 
     def before(_decoder: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         given = parameters.bind_partial(*args, **kwargs).arguments
         state.keep = _mask_of(given)
+        if on_pass is not None and not state.disabled:
+            on_pass(Pass(_past(given), given.get("input_ids")))
 
     def after(_decoder: nn.Module, _inputs: Any, _output: Any) -> None:
         state.keep = None
@@ -231,8 +302,7 @@ def _mask_of(given: Mapping[str, Any]) -> Tensor:
     if source is None:
         raise InputError("the model was called without input_ids. Pass input_ids by name.")
     batch, time = source.shape[:2]
-    cache = given.get("past_key_values")
-    past = int(cache.get_seq_length()) if cache is not None else 0
+    past = _past(given)
     mask = given.get("attention_mask")
     if mask is None:
         mask = torch.ones(batch, past + time, dtype=torch.bool, device=source.device)
@@ -243,6 +313,11 @@ def _mask_of(given: Mapping[str, Any]) -> Tensor:
             "tokens. Pass the tokenizer's mask, with the cached positions included."
         )
     return kept_tokens(mask, last=time)
+
+
+def _past(given: Mapping[str, Any]) -> int:
+    cache = given.get("past_key_values")
+    return int(cache.get_seq_length()) if cache is not None else 0
 
 
 def _mask_for(state: _State, hidden: Tensor) -> Tensor:

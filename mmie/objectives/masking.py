@@ -8,6 +8,14 @@ from torch import Tensor
 from mmie.errors import InputError
 
 
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Log-softmax over the last dimension, in float32 or, for float64 logits, in float64.
+
+    Half precision has too few digits for the log-probabilities of a vocabulary.
+    """
+    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+
+
 def shift(logits: Tensor, input_ids: Tensor, answer_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Align logits with the tokens that they predict: position t - 1 predicts token t.
 
@@ -31,12 +39,11 @@ def token_nll(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         mask: True on answer tokens, [batch, time].
 
     Returns:
-        [batch, time], float32.
+        [batch, time], float32 (float64 for float64 logits).
     """
-    log_probabilities = logits.float().log_softmax(-1)
     # A label such as -100 would read the entry V - 100 without an error.
     index = targets.masked_fill(~mask, 0).unsqueeze(-1)
-    return -log_probabilities.gather(-1, index).squeeze(-1) * mask
+    return -log_probabilities(logits).gather(-1, index).squeeze(-1) * mask
 
 
 def answer_nll(logits: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from mmie.objectives.masking import log_probabilities
 
 
 def token_kl(logits: Tensor, reference_logits: Tensor) -> Tensor:
@@ -18,8 +21,8 @@ def token_kl(logits: Tensor, reference_logits: Tensor) -> Tensor:
     Returns:
         Nats, float32, [...].
     """
-    log_p = logits.float().log_softmax(-1)
-    log_p0 = reference_logits.float().log_softmax(-1)
+    log_p = log_probabilities(logits)
+    log_p0 = log_probabilities(reference_logits)
     return (log_p0.exp() * (log_p0 - log_p)).sum(-1)
 
 
@@ -54,7 +57,7 @@ class TopTokens:
 
 def top_tokens(reference_logits: Tensor, k: int = 64) -> TopTokens:
     """Reduce reference logits [..., vocabulary] to what `token_kl_cached` needs."""
-    log_p0 = reference_logits.float().log_softmax(-1)
+    log_p0 = log_probabilities(reference_logits)
     best = log_p0.topk(min(k, log_p0.shape[-1]), dim=-1)
     rest = log_p0.exp().scatter(-1, best.indices, 0.0).sum(-1)
     return TopTokens(best.indices, best.values, rest)
@@ -72,7 +75,7 @@ def token_kl_cached(logits: Tensor, reference: TopTokens) -> Tensor:
     Returns:
         Nats, float32, [...].
     """
-    log_p = logits.float().log_softmax(-1)
+    log_p = log_probabilities(logits)
     top = reference.log_probabilities
     divergence = (top.exp() * (top - log_p.gather(-1, reference.ids))).sum(-1)
     if reference.ids.shape[-1] == logits.shape[-1]:
@@ -86,3 +89,35 @@ def token_kl_cached(logits: Tensor, reference: TopTokens) -> Tensor:
 def nll(nll_sum: Tensor, lengths: Tensor) -> Tensor:
     """Mean answer NLL of each item, L / T, [batch]."""
     return nll_sum / lengths
+
+
+def token_jsd(logits: Tensor, reference_logits: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of p and p0 at every position; at most log 2.
+
+    Args:
+        logits: trained model, [..., vocabulary].
+        reference_logits: frozen reference, same shape.
+
+    Returns:
+        Nats, [...].
+
+    Source: Singh et al. 2025 (arXiv 2509.02820), the retain term of JensUn.
+    """
+    log_p, log_p0 = log_probabilities(logits), log_probabilities(reference_logits)
+    middle = torch.logaddexp(log_p, log_p0) - math.log(2.0)
+    return 0.5 * (log_p.exp() * (log_p - middle) + log_p0.exp() * (log_p0 - middle)).sum(-1)
+
+
+def hidden_distance(hidden: Tensor, reference_hidden: Tensor) -> Tensor:
+    """Squared distance of the residual stream from the reference's, divided by its width.
+
+    Args:
+        hidden: block output under the trained model, [..., width].
+        reference_hidden: the same block's output under the reference, same shape.
+
+    Returns:
+        [...], in squared units of the stream.
+
+    Source: Li et al. 2024 (arXiv 2403.03218), the retain term of RMU.
+    """
+    return (hidden.float() - reference_hidden.float()).square().mean(-1)

@@ -15,15 +15,18 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from torch import Tensor
 
 from mmie.activations.storage import ActivationStore
 from mmie.errors import InputError
 from mmie.io import seed_from
-from mmie.sae.topk import TopKSAE
+from mmie.sae.autoencoder import SparseAutoencoder
 
 BATCH = 4096
 DECILES = 10
 NORM_TOLERANCE = 0.05
+CHOICES = 10
+"""Latents among which a matched one is drawn, so that several draws differ."""
 
 
 @dataclass(frozen=True)
@@ -34,36 +37,58 @@ class LatentStatistics:
     """Mean code over each item's tokens, [items, latents]."""
     rate: NDArray[np.float64]
     """Mean over items of the share of tokens where a latent fires, [latents]."""
+    power: NDArray[np.float64]
+    """Mean over items of the mean squared code over tokens, [latents]."""
 
 
 @torch.no_grad()
-def latent_statistics(sae: TopKSAE, store: ActivationStore) -> dict[str, LatentStatistics]:
+def latent_statistics(sae: SparseAutoencoder, store: ActivationStore) -> dict[str, LatentStatistics]:
     """Item-level statistics of every latent, by language; one pass over the store."""
     return {language: _of_language(sae, store, language) for language in store.languages}
 
 
-def _of_language(sae: TopKSAE, store: ActivationStore, language: str) -> LatentStatistics:
-    items = len(store.items[store.languages.index(language)])
-    codes = torch.zeros(items, sae.latents)
-    fired = torch.zeros(items, sae.latents)
-    tokens = torch.zeros(items)
+def _of_language(sae: SparseAutoencoder, store: ActivationStore, language: str) -> LatentStatistics:
+    collected = ItemStatistics(len(store.items[store.languages.index(language)]), sae.latents)
     for x, item in store.batches(language, BATCH):
-        values, indices = sae.encode(x)
-        at = torch.from_numpy(item).long()
-        where = (at[:, None].expand_as(indices), indices)
-        codes.index_put_(where, values, accumulate=True)
-        fired.index_put_(where, (values > 0).float(), accumulate=True)
-        tokens.index_add_(0, at, torch.ones(len(at)))
-    present = tokens > 0
-    share = tokens[present, None]
-    return LatentStatistics(
-        codes=(codes[present] / share).numpy(),
-        rate=(fired[present] / share).double().mean(0).numpy(),
-    )
+        collected.add(*sae.encode(x), torch.from_numpy(item).long())
+    return collected.result()
+
+
+class ItemStatistics:
+    """Sums of codes by item, from rows in any order.
+
+    Args:
+        items: number of items that may occur.
+        latents: number of latents.
+    """
+
+    def __init__(self, items: int, latents: int) -> None:
+        self._codes = torch.zeros(items, latents)
+        self._fired = torch.zeros(items, latents)
+        self._squares = torch.zeros(items, latents)
+        self._tokens = torch.zeros(items)
+
+    def add(self, values: Tensor, indices: Tensor, item: Tensor) -> None:
+        """Add the sparse codes [rows, n] of rows that belong to `item` [rows]."""
+        where = (item[:, None].expand_as(indices), indices)
+        self._codes.index_put_(where, values, accumulate=True)
+        self._squares.index_put_(where, values.square(), accumulate=True)
+        self._fired.index_put_(where, (values > 0).float(), accumulate=True)
+        self._tokens.index_add_(0, item, torch.ones(len(item)))
+
+    def result(self) -> LatentStatistics:
+        """Means over the tokens of each item that occurred, and over items."""
+        present = self._tokens > 0
+        share = self._tokens[present, None]
+        return LatentStatistics(
+            codes=(self._codes[present] / share).numpy(),
+            rate=(self._fired[present] / share).double().mean(0).numpy(),
+            power=(self._squares[present] / share).double().mean(0).numpy(),
+        )
 
 
 def contrast_table(
-    sae: TopKSAE,
+    sae: SparseAutoencoder,
     statistics: Mapping[str, LatentStatistics],
     *,
     forget: Sequence[str],
@@ -93,7 +118,7 @@ def contrast_table(
 
 
 def pick_contrast(
-    sae: TopKSAE,
+    sae: SparseAutoencoder,
     statistics: Mapping[str, LatentStatistics],
     *,
     layer: int,
@@ -136,8 +161,9 @@ def pick_random_matched(
 ) -> dict[str, Any]:
     """One random latent for each picked one: the control that shows what picking was worth.
 
-    Matched in the decile of the firing rate on forget and on retain items and in decoder norm; where no
-    free latent shares both deciles, the nearest deciles that have one serve.
+    Matched in the decile of the firing rate on forget and on retain items and in decoder norm, and drawn
+    from the ten that come nearest in both rates; where no free latent shares both deciles, the nearest
+    deciles that have one serve.
 
     Args:
         table: `contrast_table` of the autoencoder.
@@ -169,7 +195,7 @@ def pick_random_matched(
         distance = np.abs(deciles - deciles[feature]).max(axis=1)
         distance[np.abs(norms / norms[feature] - 1) > NORM_TOLERANCE] += DECILES
         nearest = int(distance[free].min())
-        latent = int(rng.choice(np.flatnonzero(free & (distance == nearest))))
+        latent = int(rng.choice(_closest(rates, feature, np.flatnonzero(free & (distance == nearest)))))
         free[latent] = False
         chosen.append(latent)
         distances.append(nearest)
@@ -219,6 +245,13 @@ def _stability(
         picks.append(set(_top(_contrast(codes, forget, retain), top_k)))
     union = picks[0] | picks[1]
     return len(picks[0] & picks[1]) / len(union) if union else 0.0
+
+
+def _closest(rates: NDArray[np.float64], feature: int, candidates: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The candidates nearest to a latent in both firing rates: the highest decile spans a factor of ten."""
+    floor = 1e-4
+    gap = np.abs(np.log((rates[candidates] + floor) / (rates[feature] + floor))).max(axis=1)
+    return candidates[np.argsort(gap, kind="stable")[:CHOICES]]
 
 
 def _deciles(rates: NDArray[np.float64], alive: NDArray[np.bool_]) -> NDArray[np.int64]:

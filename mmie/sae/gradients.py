@@ -1,36 +1,49 @@
-"""Gradients of the TopK loss without autograd: sums over the k firing latents, not over all of them.
+"""Loss of the TopK family and its gradients without autograd: sums over the latents that fire.
 
-`loss` is the definition, for autograd; `step_gradients` is the same numbers by sparse sums, two to
-three times faster on a CPU. A test holds them equal.
+`loss` is the definition, for autograd; `step_gradients` is the same numbers by sparse sums. A test holds
+them equal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mmie.sae.auxiliary import auxiliary_gradients, auxiliary_loss
+from mmie.sae.jumprelu import BatchTopKSAE, MatryoshkaSAE
+from mmie.sae.selection import (
+    Selection,
+    pair_products,
+    select_per_batch,
+    select_per_row,
+    select_per_row_screened,
+)
 from mmie.sae.topk import TopKSAE
+
+TopKFamily = TopKSAE | BatchTopKSAE
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Loss of a batch and its gradients, in the shapes of the parameters."""
+    """Loss of a batch and its gradients, by name and in the shapes of the parameters."""
 
     loss: Tensor
     auxiliary: Tensor
-    w_enc: Tensor
-    b_enc: Tensor
-    w_dec: Tensor
-    b_dec: Tensor
+    parameters: Mapping[str, Tensor]
     fired: Tensor
     """Latents with a positive code in the batch, [latents], bool."""
+    firings: float
+    """Mean number of latents that fire per row."""
 
 
-def loss(sae: TopKSAE, x: Tensor, variance: float, dead: Tensor, weight: float) -> Tensor:
+def loss(sae: TopKFamily, x: Tensor, variance: float, dead: Tensor, weight: float) -> Tensor:
     """Mean squared error over the data's variance, plus the auxiliary loss of dead latents.
+
+    A Matryoshka autoencoder's error is the mean over its nested prefixes.
 
     Args:
         sae: the autoencoder.
@@ -40,133 +53,106 @@ def loss(sae: TopKSAE, x: Tensor, variance: float, dead: Tensor, weight: float) 
         weight: of the auxiliary loss.
     """
     u = sae.pre_activations(x)
-    values, indices = u.topk(sae.k, dim=-1, sorted=False)
-    error = x - sae.decode(values.relu(), indices)
-    main = error.square().sum(-1).mean() / variance
-    chosen = _dead_choice(u, dead, sae.width)
-    if chosen is None:
-        return main
-    values, indices, share = chosen
-    target = error.detach()
-    denominator = (target - target.mean(0)).square().sum()
-    if denominator == 0:
-        return main
-    estimate = sae.decode(values.relu(), indices) - sae.b_dec
-    return main + weight * share * (estimate - target).square().sum() / denominator
+    chosen = _select(sae, u)
+    codes = torch.zeros_like(u).index_put((chosen.rows, chosen.latents), chosen.values.relu())
+    widths = _widths(sae)
+    errors = [x - (codes[:, :width] @ sae.w_dec[:width] + sae.b_dec) for width in widths]
+    main = sum(error.square().sum(-1).mean() for error in errors) / (variance * len(widths))
+    return main + auxiliary_loss(u, sae.w_dec, errors[-1], dead, weight)
 
 
 @torch.no_grad()
-def step_gradients(sae: TopKSAE, x: Tensor, variance: float, dead: Tensor, weight: float) -> Gradients:
-    """Value and gradients of `loss`; arguments as there."""
-    centred = x - sae.b_dec
-    u = torch.addmm(sae.b_enc, centred, sae.w_enc.T)
-    values, indices = u.topk(sae.k, dim=-1, sorted=False)
-    codes = values.relu()
-    error = x - sae.decode(codes, indices)
-    main = error.square().sum(-1).mean() / variance
-    grad_out = error * (-2 / (len(x) * variance))
-    grad_code = _code_gradient(grad_out, sae.w_dec, indices) * (values > 0)
-    w_dec, w_enc, b_enc = _weight_gradients(sae.latents, indices, codes, grad_out, grad_code, centred)
-    auxiliary = main.new_zeros(())
-    chosen = _dead_choice(u, dead, sae.width)
-    if chosen is not None:
-        auxiliary, extra = _auxiliary_gradients(sae, error, centred, chosen, weight)
-        w_dec, w_enc, b_enc = (a + b for a, b in zip((w_dec, w_enc, b_enc), extra, strict=True))
-    fired = torch.zeros(sae.latents, dtype=torch.bool, device=x.device)
-    fired[indices[values > 0]] = True
-    return Gradients(
-        loss=main + auxiliary,
-        auxiliary=auxiliary,
-        w_enc=w_enc,
-        b_enc=b_enc,
-        w_dec=w_dec,
-        b_dec=grad_out.sum(0) - b_enc @ sae.w_enc,
-        fired=fired,
-    )
-
-
-def _dead_choice(u: Tensor, dead: Tensor, width: int) -> tuple[Tensor, Tensor, float] | None:
-    """The dead latents that come nearest to firing, [batch, k_a] twice, and how much they count."""
-    alive = ~dead
-    count = int(dead.sum())
-    if count == 0:
-        return None
-    most = max(width // 2, 1)
-    values, indices = u.masked_fill(alive, -torch.inf).topk(min(most, count), dim=-1, sorted=False)
-    return values, indices, min(1.0, count / most)
-
-
-def _auxiliary_gradients(
-    sae: TopKSAE,
-    error: Tensor,
-    centred: Tensor,
-    chosen: tuple[Tensor, Tensor, float],
+def step_gradients(
+    sae: TopKFamily,
+    x: Tensor,
+    variance: float,
+    dead: Tensor,
     weight: float,
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Dead latents learn to reconstruct what the live ones missed; the miss itself is a constant."""
-    values, indices, share = chosen
-    denominator = (error - error.mean(0)).square().sum()
-    if denominator == 0:
-        nothing = tuple(torch.zeros_like(weights) for weights in (sae.w_dec, sae.w_enc, sae.b_enc))
-        return denominator, (nothing[0], nothing[1], nothing[2])
-    codes = values.relu()
-    estimate = functional.embedding_bag(indices, sae.w_dec, per_sample_weights=codes, mode="sum")
-    scale = weight * share / denominator
-    auxiliary = scale * (estimate - error).square().sum()
-    grad_out = 2 * scale * (estimate - error)
-    grad_code = _code_gradient(grad_out, sae.w_dec, indices) * (values > 0)
-    return auxiliary, _weight_gradients(sae.latents, indices, codes, grad_out, grad_code, centred)
+    *,
+    screened: bool = False,
+) -> Gradients:
+    """Value and gradients of `loss`; arguments as there.
 
-
-def _code_gradient(grad_out: Tensor, w_dec: Tensor, indices: Tensor) -> Tensor:
-    """<w_j, grad of row> for the latents of each row, [batch, k]; chunks bound the memory."""
-    if grad_out.device.type == "cpu" and hasattr(
-        torch.ops.aten, "_embedding_bag_per_sample_weights_backward"
-    ):
-        return _code_gradient_fused(grad_out, w_dec, indices)
-    return _code_gradient_gathered(grad_out, w_dec, indices)
-
-
-def _code_gradient_fused(grad_out: Tensor, w_dec: Tensor, indices: Tensor) -> Tensor:
-    batch, k = indices.shape
-    offsets = torch.arange(0, batch * k, k, device=indices.device)
-    bag = torch.arange(batch, device=indices.device).repeat_interleave(k)
-    flat: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        grad_out.contiguous(), w_dec.detach(), indices.reshape(-1), offsets, bag, 0, -1
+    Args:
+        screened: propose the latents of a TopK autoencoder in bfloat16 (`select_per_row_screened`).
+    """
+    centred = x - sae.b_dec
+    if screened and isinstance(sae, TopKSAE):
+        chosen = select_per_row_screened(centred, sae.w_enc, sae.b_enc, sae.k)
+    else:
+        chosen = _select(sae, torch.addmm(sae.b_enc, centred, sae.w_enc.T))
+    bags, chosen = _bags(sae, chosen, len(x))
+    levels = len(_widths(sae))
+    firing = chosen.values > 0
+    codes = chosen.values.relu()
+    starts = torch.searchsorted(bags, torch.arange(levels * len(x), device=x.device))
+    parts = functional.embedding_bag(
+        chosen.latents, sae.w_dec, starts, per_sample_weights=codes, mode="sum"
+    ).view(levels, *x.shape)
+    errors = centred - (parts if levels == 1 else parts.cumsum(0))
+    main = errors.square().sum() / (len(x) * levels * variance)
+    # A latent of level g writes into the prefixes g, g + 1, ...
+    grad_out = errors * (-2 / (len(x) * levels * variance))
+    if levels > 1:
+        grad_out = grad_out.flip(0).cumsum(0).flip(0)
+    grad_bias = grad_out[0].sum(0)
+    grad_out = grad_out.reshape(-1, sae.width)
+    grad_code = pair_products(grad_out, sae.w_dec, bags, chosen.latents) * firing
+    w_dec, w_enc, b_enc = _weight_gradients(
+        sae.latents, chosen, bags, (codes, grad_out), (grad_code, centred)
     )
-    return flat.reshape(batch, k)
+    auxiliary, extra = auxiliary_gradients(sae, errors[-1], centred, dead, weight)
+    if extra is not None:
+        w_dec[dead] += extra.w_dec
+        w_enc[dead] += extra.w_enc
+        b_enc[dead] += extra.b_enc
+    fired = torch.zeros(sae.latents, dtype=torch.bool, device=x.device)
+    fired[chosen.latents[firing]] = True
+    parameters = {"w_enc": w_enc, "b_enc": b_enc, "w_dec": w_dec, "b_dec": grad_bias - b_enc @ sae.w_enc}
+    if isinstance(sae, BatchTopKSAE):
+        parameters["threshold"] = torch.zeros_like(sae.threshold)
+    return Gradients(main + auxiliary, auxiliary, parameters, fired, float(firing.sum()) / len(x))
 
 
-def _code_gradient_gathered(grad_out: Tensor, w_dec: Tensor, indices: Tensor) -> Tensor:
-    parts = [
-        torch.bmm(w_dec[some], grad.unsqueeze(-1)).squeeze(-1)
-        for some, grad in zip(indices.split(256), grad_out.split(256), strict=True)
-    ]
-    return torch.cat(parts)
+def _select(sae: TopKFamily, u: Tensor) -> Selection:
+    return select_per_row(u, sae.k) if isinstance(sae, TopKSAE) else select_per_batch(u, sae.k)
+
+
+def _widths(sae: TopKFamily) -> list[int]:
+    return sae.prefixes if isinstance(sae, MatryoshkaSAE) else [sae.latents]
+
+
+def _bags(sae: TopKFamily, chosen: Selection, batch: int) -> tuple[Tensor, Selection]:
+    """The bag of each pair (its row, and for nested prefixes its level), and the pairs in their order."""
+    if not isinstance(sae, MatryoshkaSAE):
+        return chosen.rows, chosen
+    edges = torch.tensor(sae.prefixes, device=chosen.latents.device)
+    bags = torch.bucketize(chosen.latents, edges, right=True) * batch + chosen.rows
+    bags, order = bags.sort(stable=True)
+    return bags, Selection(chosen.rows[order], chosen.latents[order], chosen.values[order])
 
 
 def _weight_gradients(
     latents: int,
-    indices: Tensor,
-    codes: Tensor,
-    grad_out: Tensor,
-    grad_code: Tensor,
-    centred: Tensor,
+    chosen: Selection,
+    bags: Tensor,
+    decoder: tuple[Tensor, Tensor],
+    encoder: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of decoder, encoder and encoder bias: sums over the rows where a latent is selected.
 
     One sort serves both weight matrices, since both are touched at the same places.
     """
-    flat = indices.reshape(-1)
-    order = flat.argsort(stable=True)
-    rows = order // indices.shape[1]
-    offsets = torch.searchsorted(flat[order], torch.arange(latents, device=flat.device))
-
-    def summed(source: Tensor, weights: Tensor) -> Tensor:
-        return functional.embedding_bag(
-            rows, source, offsets, per_sample_weights=weights.reshape(-1)[order], mode="sum"
-        )
-
-    b_enc = torch.zeros(latents, dtype=grad_code.dtype, device=flat.device)
-    b_enc.index_add_(0, flat, grad_code.reshape(-1))
-    return summed(grad_out, codes), summed(centred, grad_code), b_enc
+    ordered, order = chosen.latents.sort(stable=True)
+    starts = torch.searchsorted(ordered, torch.arange(latents, device=ordered.device))
+    codes, grad_out = decoder
+    grad_code, centred = encoder
+    pulls = grad_code[order]
+    w_dec = functional.embedding_bag(
+        bags[order], grad_out, starts, per_sample_weights=codes[order], mode="sum"
+    )
+    w_enc = functional.embedding_bag(
+        chosen.rows[order], centred, starts, per_sample_weights=pulls, mode="sum"
+    )
+    b_enc = torch.zeros(latents, dtype=pulls.dtype, device=pulls.device).index_add_(0, ordered, pulls)
+    return w_dec, w_enc, b_enc

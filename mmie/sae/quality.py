@@ -19,7 +19,7 @@ from torch.nn import functional
 from mmie.activations.extract import length_buckets
 from mmie.activations.storage import ActivationStore
 from mmie.models.hooks import Edit, edit
-from mmie.sae.topk import TopKSAE
+from mmie.sae.autoencoder import SparseAutoencoder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ class _Sums:
 
 
 @torch.no_grad()
-def measure_quality(sae: TopKSAE, store: ActivationStore) -> dict[str, Any]:
+def measure_quality(sae: SparseAutoencoder, store: ActivationStore) -> dict[str, Any]:
     """Reconstruction and sparsity on held-out rows.
 
     `fvu` = sum of squared errors over the sum of squared distances from the rows' own mean; `l0` =
@@ -117,7 +117,7 @@ def measure_loss_recovered(
     model: nn.Module,
     tokenizer: Any,
     rows: Mapping[str, pd.DataFrame],
-    sae: TopKSAE,
+    sae: SparseAutoencoder,
     layer: int,
     *,
     norm_limit: float = math.inf,

@@ -1,10 +1,9 @@
-"""Train a TopK autoencoder on the stored activations of several languages."""
+"""Train an autoencoder on the stored activations of several languages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,43 +13,28 @@ from torch import Tensor
 from mmie.activations.storage import ActivationStore
 from mmie.errors import InputError
 from mmie.io import seed_from
-from mmie.sae.gradients import Gradients, step_gradients
-from mmie.sae.topk import TopKSAE
+from mmie.sae.architectures import build
+from mmie.sae.autoencoder import SparseAutoencoder
+from mmie.sae.centre import ROWS, geometric_median
+from mmie.sae.jumprelu import BatchTopKSAE
+from mmie.sae.options import SaeOptions
+from mmie.sae.trainer import Trainer
+
+__all__ = ["SaeOptions", "train_sae"]
+
+SET_ASIDE = 0.05
+"""Share of the rows that calibrates a threshold and is not trained on."""
+MOST_SET_ASIDE = 16_384
 
 
-@dataclass(frozen=True)
-class SaeOptions:
-    """Size and training of an autoencoder."""
+def train_sae(
+    store: ActivationStore, options: SaeOptions | None = None
+) -> tuple[SparseAutoencoder, dict[str, Any]]:
+    """Fit an autoencoder to the rows of the store in a seeded order that mixes the languages.
 
-    expansion: int = 8
-    """Latents per residual dimension."""
-    k: int = 16
-    """Latents that may fire for a token."""
-    epochs: int = 8
-    """Passes over the stored rows."""
-    batch_size: int = 512
-    """Rows of a step."""
-    learning_rate: float | None = None
-    """Peak rate of Adam; None: 2e-4 / sqrt(latents / 2^14), the rule for 1e8 tokens and more."""
-    auxiliary_weight: float = 1 / 32
-    """Weight of the loss that revives dead latents."""
-    dead_window: float = 0.1
-    """A latent is dead after this share of the token budget without firing."""
-    warmup: float = 0.05
-    """Share of the steps in which the rate rises."""
-    decay: float = 0.2
-    """Share of the steps at the end in which it falls to 0."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    minimum_tokens_per_latent: float = 50.0
-    """Fewer rows per latent, counted over all epochs, are an error."""
-    seed: int = 0
-
-
-def train_sae(store: ActivationStore, options: SaeOptions | None = None) -> tuple[TopKSAE, dict[str, Any]]:
-    """Fit an autoencoder to all rows of the store in a seeded order that mixes the languages.
-
-    The rows are scaled by one constant while training; the result takes them unscaled.
+    The rows are scaled by one constant while training; the result takes them unscaled. Architectures
+    with one threshold for all latents are calibrated on a twentieth of the rows, which they are not
+    trained on.
 
     Args:
         store: rows of one layer, FIT split.
@@ -65,7 +49,9 @@ def train_sae(store: ActivationStore, options: SaeOptions | None = None) -> tupl
     """
     options = options or SaeOptions()
     latents = options.expansion * store.width
-    budget = options.epochs * len(store)
+    sae = build(options.architecture, store.width, latents, options.k, options.prefixes)
+    training_rows, calibration_rows = _divide(store, options, isinstance(sae, BatchTopKSAE))
+    budget = options.epochs * len(training_rows)
     if budget < options.minimum_tokens_per_latent * latents:
         raise InputError(
             f"sae: {budget} rows over {options.epochs} epochs for {latents} latents, fewer than "
@@ -73,21 +59,28 @@ def train_sae(store: ActivationStore, options: SaeOptions | None = None) -> tupl
             "sae.minimum_tokens_per_latent."
         )
     mean, variance, scale = _moments(store)
+    centre = mean if options.centre == "mean" else geometric_median(_sample(store, options))
     generator = torch.Generator().manual_seed(seed_from("sae weights", options.seed, store.layer) % 2**62)
-    sae = TopKSAE(store.width, latents, options.k)
-    sae.initialise(mean * scale, generator)
-    trainer = _Trainer(sae, options, variance * scale**2, budget)
-    for at, rows in enumerate(_shuffled(store, options)):
+    sae.initialise(centre * scale, generator)
+    steps = math.ceil(len(training_rows) / options.batch_size) * options.epochs
+    trainer = Trainer(sae, options, variance * scale**2, steps=steps, budget=budget)
+    for at, rows in enumerate(_shuffled(store, options, training_rows)):
         trainer.step(store[rows] * scale, at)
+    report: dict[str, Any] = {"architecture": options.architecture}
+    if isinstance(sae, BatchTopKSAE):
+        report["threshold"] = sae.calibrate(store[calibration_rows] * scale) / scale
+        report["calibration_rows"] = len(calibration_rows)
     sae.fold_scale(scale)
     sae.requires_grad_(False)
-    report = {
-        "rows": len(store),
+    report |= {
+        "rows": len(training_rows),
         "tokens": budget,
         "tokens_per_latent": budget / latents,
         "latents": latents,
-        "steps": trainer.steps,
+        "steps": steps,
         "learning_rate": trainer.rate,
+        "encoder": "bfloat16 screen" if trainer.screened else "float32",
+        "centre": options.centre,
         "input_scale": scale,
         "variance": variance,
         "mean_over_deviation": float(mean.norm()) / math.sqrt(variance),
@@ -99,63 +92,30 @@ def train_sae(store: ActivationStore, options: SaeOptions | None = None) -> tupl
     return sae, report
 
 
-class _Trainer:
-    """Adam on unit-norm decoder rows, with a clock of when each latent fired last."""
-
-    def __init__(self, sae: TopKSAE, options: SaeOptions, variance: float, budget: int) -> None:
-        self.sae, self.options, self.variance = sae, options, variance
-        self.steps = math.ceil(budget / options.epochs / options.batch_size) * options.epochs
-        self.rate = options.learning_rate or 2e-4 / math.sqrt(sae.latents / 2**14)
-        self.optimiser = torch.optim.Adam(sae.parameters(), lr=self.rate, fused=True)
-        self.window = options.dead_window * budget
-        self.silent_for = torch.zeros(sae.latents, dtype=torch.long)
-        self.losses: list[float] = []
-
-    def dead(self) -> Tensor:
-        """Latents without firing for longer than the window, [latents], bool."""
-        return self.silent_for > self.window
-
-    def step(self, x: Tensor, at: int) -> None:
-        """One update on rows [batch, width]."""
-        found = step_gradients(self.sae, x, self.variance, self.dead(), self.options.auxiliary_weight)
-        value = float(found.loss)
-        if not math.isfinite(value):
-            raise InputError(f"sae: the loss is {value} at step {at}. Lower sae.learning_rate.")
-        self._set_gradients(found)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * self._schedule(at)
-        self.optimiser.step()
-        with torch.no_grad():
-            # Adam moves rows along themselves again, so projecting the gradient is not enough.
-            self.sae.w_dec.div_(self.sae.w_dec.norm(dim=1, keepdim=True))
-        self.silent_for += len(x)
-        self.silent_for[found.fired] = 0
-        self.losses.append(value)
-
-    def tenths(self) -> list[float]:
-        """Mean loss in each tenth of the run."""
-        return [float(part.mean()) for part in np.array_split(self.losses, 10) if len(part)]
-
-    @torch.no_grad()
-    def _set_gradients(self, found: Gradients) -> None:
-        sae = self.sae
-        along = (found.w_dec * sae.w_dec).sum(1, keepdim=True)
-        sae.w_enc.grad, sae.b_enc.grad = found.w_enc, found.b_enc
-        sae.w_dec.grad, sae.b_dec.grad = found.w_dec - along * sae.w_dec, found.b_dec
-        torch.nn.utils.clip_grad_norm_(sae.parameters(), self.options.clip, foreach=False)
-
-    def _schedule(self, at: int) -> float:
-        """Factor of the rate: linear rise, plateau, linear fall to 0."""
-        rise = max(1.0, self.options.warmup * self.steps)
-        fall = max(1.0, self.options.decay * self.steps)
-        return min(1.0, (at + 1) / rise, (self.steps - at) / fall)
+def _divide(store: ActivationStore, options: SaeOptions, calibrates: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and rows to calibrate on; the latter are few, seeded, and none where not needed."""
+    everything = np.arange(len(store))
+    if not calibrates:
+        return everything, everything[:0]
+    count = min(MOST_SET_ASIDE, max(1, round(SET_ASIDE * len(store))))
+    rng = np.random.default_rng(seed_from("sae calibration", options.seed, store.layer))
+    aside = np.sort(rng.choice(everything, count, replace=False))
+    return np.setdiff1d(everything, aside), aside
 
 
-def _shuffled(store: ActivationStore, options: SaeOptions) -> Iterator[np.ndarray]:
+def _sample(store: ActivationStore, options: SaeOptions) -> Tensor:
+    rng = np.random.default_rng(seed_from("sae centre", options.seed, store.layer))
+    return store[np.sort(rng.choice(len(store), min(ROWS, len(store)), replace=False))]
+
+
+def _shuffled(
+    store: ActivationStore, options: SaeOptions, rows: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """Batches of row indices: every epoch a new permutation over all languages."""
     rng = np.random.default_rng(seed_from("sae order", options.seed, store.layer))
+    rows = np.arange(len(store)) if rows is None else rows
     for _ in range(options.epochs):
-        order = rng.permutation(len(store))
+        order = rows[rng.permutation(len(rows))]
         for start in range(0, len(order), options.batch_size):
             yield order[start : start + options.batch_size]
 

@@ -122,7 +122,8 @@ class Resampling:
         centred = np.where(valid[:, None], flat - origin, 0.0) * scale[:, None]
 
         with np.errstate(divide="ignore", invalid="ignore"):
-            draws = origin + self._weighted(centred) / self._weighted(scale[:, None])
+            drawn = self._weighted(np.column_stack([centred, scale]))
+            draws = origin + drawn[:, :-1] / drawn[:, -1:]
         totals, total = centred.sum(axis=0), scale.sum()
         in_cluster = np.stack(
             [np.bincount(self.clusters, column, self.n_clusters) for column in centred.T], axis=1

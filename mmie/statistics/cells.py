@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from mmie.errors import InputError
 from mmie.statistics.scores import (
     IN_LANGUAGE,
+    MEMBERSHIP_SCORES,
     SCORES,
     STATE_SCORES,
     STATES,
@@ -82,10 +84,10 @@ def with_derived_scores(table: pd.DataFrame) -> pd.DataFrame:
         for state in STATE_SCORES:
             table[state] = (table["answer_state"] == state).astype(float)
         table[IN_LANGUAGE] = table["answer_state"].isin(STATES_IN_LANGUAGE).astype(float)
-    for score in (name for name in SCORES if name in table):
+    for score in (name for name in (*SCORES, *MEMBERSHIP_SCORES) if name in table):
         values = table[score].astype(float)
         table[score] = values.where(np.isfinite(values))
-        if score in UNBOUNDED:
+        if score in UNBOUNDED or score in MEMBERSHIP_SCORES:
             continue
         wrong = (table[score] < -_IN_RANGE) | (table[score] > 1 + _IN_RANGE)
         if wrong.any():
@@ -125,12 +127,20 @@ def build_cells(table: pd.DataFrame) -> Cells:
     if "decoding_hash" in table and table["decoding_hash"].nunique(dropna=False) > 1:
         raise InputError("decoding_hash: arms were decoded differently. Evaluate them all again.")
     table = with_derived_scores(table)
-    metrics = tuple(name for name in SCORES if name in table)
-    names = cell_names(table)
-    return {
-        (str(language), str(name)): _align(str(language), str(name), rows, metrics)
-        for (language, name), rows in table.groupby([table["language"], names], sort=True)
-    }
+    metrics = tuple(name for name in (*SCORES, *MEMBERSHIP_SCORES) if name in table)
+    # One sort of integer codes puts every cell, arm and seed in one block, its items in order.
+    keys = [table["language"], cell_names(table), table["arm"], table["seed"]]
+    coded = [pd.factorize(key if key.name == "seed" else key.astype(str), sort=True) for key in keys]
+    coded += [pd.factorize(table[name].astype(str), sort=True) for name in ("group", "example_id")]
+    codes = np.stack([code for code, _ in coded])
+    order = np.lexsort(codes[::-1])
+    rows = _Rows(codes[:, order], [list(names) for _, names in coded], metrics,
+                 table[list(metrics)].to_numpy(dtype=np.float64)[order])  # fmt: skip
+    cells = {}
+    for part in rows.blocks(slice(0, len(table)), 2):
+        cell = _align(rows, part)
+        cells[cell.language, cell.name] = cell
+    return cells
 
 
 def cell_names(table: pd.DataFrame) -> pd.Series:
@@ -147,34 +157,57 @@ def cell_names(table: pd.DataFrame) -> pd.Series:
     return split.where(kind == "direct", other)
 
 
-def _align(language: str, name: str, rows: pd.DataFrame, metrics: Sequence[str]) -> Cell:
-    reference: list[tuple[str, str]] | None = None
+@dataclass(frozen=True)
+class _Rows:
+    """Sorted rows: codes [language, cell, arm, seed, cluster, item; rows], what they stand for, scores."""
+
+    codes: NDArray[np.intp]
+    names: list[list[Any]]
+    metrics: tuple[str, ...]
+    scores: NDArray[np.float64]
+
+    def blocks(self, part: slice, keys: int) -> Iterator[slice]:
+        """Runs of rows inside a part that agree in their first keys."""
+        codes = self.codes[:keys, part]
+        ends = np.flatnonzero((codes[:, 1:] != codes[:, :-1]).any(axis=0)) + 1
+        for start, end in pairwise([0, *ends.tolist(), codes.shape[1]]):
+            yield slice(part.start + start, part.start + end)
+
+    def name(self, key: int, row: int) -> Any:
+        return self.names[key][self.codes[key, row]]
+
+
+def _align(rows: _Rows, part: slice) -> Cell:
+    language, name = str(rows.name(0, part.start)), str(rows.name(1, part.start))
+    reference: NDArray[np.intp] | None = None
     first = ""
     scores: dict[str, NDArray[np.float64]] = {}
     seeds: dict[str, tuple[Any, ...]] = {}
-    for arm, of_arm in rows.groupby("arm", sort=True):
+    for of_arm in rows.blocks(part, 3):
+        arm = str(rows.name(2, of_arm.start))
         columns, labels = [], []
-        for seed, of_seed in of_arm.groupby("seed", sort=True):
-            ordered = of_seed.assign(
-                group=of_seed["group"].astype(str), example_id=of_seed["example_id"].astype(str)
-            ).sort_values(["group", "example_id"], kind="stable")
-            items = list(zip(ordered["group"], ordered["example_id"], strict=True))
+        for run in rows.blocks(of_arm, 4):
+            seed = rows.name(3, run.start)
+            items = rows.codes[4:, run]
             if reference is None:
                 reference, first = items, f"{arm}, seed {seed}"
-            elif items != reference:
-                odd = sorted(set(items) ^ set(reference))[0]
+            elif not np.array_equal(items, reference):
+                group, item = sorted({*zip(*items.tolist(), strict=True)}
+                                     ^ {*zip(*reference.tolist(), strict=True)})[0]  # fmt: skip
                 raise InputError(
                     f"evaluation, {language}, {name}: {arm}, seed {seed} and {first} were scored "
-                    f"on different items or clusters, first {odd[1]!r} in {odd[0]!r}. "
-                    "Evaluate all arms on the same prompts."
+                    f"on different items or clusters, first {rows.names[5][item]!r} in "
+                    f"{rows.names[4][group]!r}. Evaluate all arms on the same prompts."
                 )
-            columns.append(ordered[list(metrics)].to_numpy(dtype=np.float64))
+            columns.append(rows.scores[run])
             labels.append(seed)
-        scores[str(arm)] = np.stack(columns, axis=1)
-        seeds[str(arm)] = tuple(labels)
-    assert reference is not None  # groupby never yields an empty group
-    clusters, items_only = zip(*reference, strict=True)
-    return Cell(language, name, items_only, clusters, tuple(metrics), scores, seeds)
+        scores[arm] = np.stack(columns, axis=1)
+        seeds[arm] = tuple(labels)
+    assert reference is not None  # a block is never empty
+    clusters, items_only = (
+        tuple(rows.names[key][code] for code in reference[key - 4]) for key in (4, 5)
+    )  # fmt: skip
+    return Cell(language, name, items_only, clusters, rows.metrics, scores, seeds)
 
 
 def attack_cells(table: pd.DataFrame | None, *, at: str = "last") -> Cells:
@@ -219,6 +252,7 @@ def _over_steps(rows: pd.DataFrame, steps: Sequence[int], at: str) -> pd.DataFra
     width = np.zeros(len(steps))
     width[:-1] += np.diff(position) / 2
     width[1:] += np.diff(position) / 2
+    rows = rows.reset_index(drop=True)
     weight = rows["step"].map(dict(zip(steps, width / width.sum(), strict=True)))
     weighted = rows[keys].join(rows[metrics].multiply(weight, axis=0))
     # A missing score at any step leaves the area missing.

@@ -12,6 +12,7 @@ from mmie.statistics.scores import harm_of
 
 FAMILIES = ("efficacy", "preservation", "robustness", "membership")
 EVALUATION_CELLS = ("test", "test_new_wording", "dev", "holdout", "mixed", "adversarial")
+ATTACKS = "attacks"  # the cell of a gate that reads every configured attack
 ROLES = ("forget", "forget_native", "forget_other_scripts", "retain", "neighbours", "kept")
 STOP_REASONS = (
     "no_effect", "below_threshold", "utility_loss", "neighbour_loss", "collapsed",
@@ -19,7 +20,7 @@ STOP_REASONS = (
     "uncalibrated",
 )  # fmt: skip
 _CHOICES = {
-    "statistic": ("transfer", "ratio", "difference", "worst_seed_difference"),
+    "statistic": ("transfer", "ratio", "difference", "worst_seed_difference", "auc_gap"),
     "test": ("sign_flip", "non_inferiority", "tost"),
     "direction": ("at_least", "at_most", "within"),
     "family": FAMILIES,
@@ -41,10 +42,12 @@ class Gate:
 
     Attributes:
         name: key in the results.
-        metric: score column.
+        metric: score column; "membership" for each attack score of membership, one test each.
         languages: role whose languages it reads, one test each.
-        cell: "test", "mixed", "adversarial", or the name of an attack.
-        statistic: "transfer", "ratio", "difference" or "worst_seed_difference" (arm - base).
+        cell: "test", "mixed", "adversarial", the name of an attack, or "attacks" for each
+            configured one, one test each.
+        statistic: "transfer", "ratio", "difference" or "worst_seed_difference" (arm - base), or
+            "auc_gap" (AUC of the arm minus AUC of the oracle, members against holdout facts).
         direction: "at_least", "at_most" or "within".
         threshold: effect to reach; for preservation the tolerated change with its sign.
         margin: tolerated harm, above 0; None for tests of an effect.
@@ -138,8 +141,7 @@ def _read(row: Mapping[str, Any]) -> Gate:
         raise InputError(f"gates.{name}: threshold is missing. Add it.")
     else:
         margin = None
-    if preserves and value("statistic") not in ("difference", "worst_seed_difference"):
-        raise InputError(f"gates.{name}.test: {test} tests a difference. Use sign_flip for ratios.")
+    _check_pair(name, test, value("statistic"))
     return Gate(
         name=name,
         metric=value("metric"),
@@ -155,6 +157,15 @@ def _read(row: Mapping[str, Any]) -> Gate:
         required=bool(row.get("required", True)),
         not_applicable=row.get("not_applicable") or row.get("not_applicable_reason"),
     )
+
+
+def _check_pair(name: str, test: str, statistic: str) -> None:
+    """Refuse a test that does not exist for a statistic."""
+    if statistic == "auc_gap":
+        if test != "tost":
+            raise InputError(f"gates.{name}.test: {test} does not test an auc_gap. Use tost.")
+    elif test != "sign_flip" and statistic not in ("difference", "worst_seed_difference"):
+        raise InputError(f"gates.{name}.test: {test} tests a difference. Use sign_flip for ratios.")
 
 
 def with_margins(gates: Iterable[Gate], margins: Mapping[str, Mapping[str, Any]]) -> list[Gate]:

@@ -13,11 +13,13 @@ import pandas as pd
 from mmie.errors import InputError
 from mmie.statistics.cells import Cell, Cells
 from mmie.statistics.equivalence import inside_margin
-from mmie.statistics.gate_table import Gate
-from mmie.statistics.measurement import Measurement, measure
+from mmie.statistics.gate_table import ATTACKS, Gate
+from mmie.statistics.measure import measure
+from mmie.statistics.measurement import Measurement
 from mmie.statistics.multiplicity import benjamini_hochberg, benjamini_yekutieli
 from mmie.statistics.options import Draws, Options
 from mmie.statistics.permutation import flips_for
+from mmie.statistics.scores import MEMBERSHIP, MEMBERSHIP_SCORES
 from mmie.statistics.sentences import reason
 
 Roles = Mapping[str, Sequence[str]]
@@ -98,26 +100,44 @@ def run_tests(
         Measurements with q, status and a sentence, ordered by gate, language and arm.
     """
     used = [gate for gate in gates if not not_applicable(gate, roles)]
+    parts = {gate.name: expanded(gate, options) for gate in used}
     studied = sorted(set(arms) - set(options.calibration))
     tests: list[Measurement] = []
     for gate in used:
         declared = max(1, len(studied)) * sum(
-            len(roles[other.languages]) for other in used if other.family == gate.family
-        )
-        for language in roles[gate.languages]:
-            cell = _cell(gate, language, cells, attacked)
-            for arm in sorted(arms):
-                calibrates = arm in options.calibration
-                tests.append(
-                    measure(
-                        gate, arm, language, cell,
-                        family=f"{gate.family}:{arm}" if calibrates else gate.family,
-                        together=[arm] if calibrates else studied,
-                        options=options, draws=draws,
-                        n_flips=flips_for(declared, options.alpha),
-                    )
-                )  # fmt: skip
+            len(roles[other.languages]) * len(parts[other.name])
+            for other in used if other.family == gate.family
+        )  # fmt: skip
+        for part in parts[gate.name]:
+            for language in roles[gate.languages]:
+                cell = cell_of(part, language, cells, attacked)
+                for arm in sorted(arms):
+                    calibrates = arm in options.calibration
+                    tests.append(
+                        measure(
+                            part, arm, language, cell,
+                            non_members=cells.get((language, "holdout")),
+                            family=f"{gate.family}:{arm}" if calibrates else gate.family,
+                            together=[arm] if calibrates else studied,
+                            options=options, draws=draws,
+                            n_flips=flips_for(declared, options.alpha),
+                        )
+                    )  # fmt: skip
     return _judged(tests, {gate.name: gate for gate in used}, options)
+
+
+def expanded(gate: Gate, options: Options) -> list[Gate]:
+    """A gate as one gate for each attack and membership score that it reads, all of one name.
+
+    A configured attack without rows stays in the list, and its tests are not measured. A gate on
+    attacks where none is configured keeps one part, which cannot be measured either: leaving
+    attacks out must not help an arm.
+    """
+    attacks = options.gating_attacks or (ATTACKS,)
+    parts = [replace(gate, cell=attack) for attack in attacks] if gate.cell == ATTACKS else [gate]
+    if gate.metric == MEMBERSHIP:
+        parts = [replace(part, metric=score) for part in parts for score in MEMBERSHIP_SCORES]
+    return parts
 
 
 def outcomes(tests: Sequence[Measurement], gates: Sequence[Gate], arm: str) -> dict[str, Outcome]:
@@ -132,7 +152,10 @@ def outcomes(tests: Sequence[Measurement], gates: Sequence[Gate], arm: str) -> d
         own = [test for test in tests if test.arm == arm and test.gate == gate.name]
         if not own:
             continue
-        worst = min(own, key=lambda test: (_ORDER[test.status], _slack(test), test.language))
+        worst = min(
+            own,
+            key=lambda test: (_ORDER[test.status], _slack(test), test.language, test.cell, test.metric),
+        )
         code = ""
         if worst.status == "not_measured":
             code = "not_measured"
@@ -171,7 +194,8 @@ def as_table(tests: Sequence[Measurement]) -> pd.DataFrame:
     return pd.DataFrame([asdict(test) for test in tests], columns=columns)
 
 
-def _cell(gate: Gate, language: str, cells: Cells, attacked: Cells) -> Cell | None:
+def cell_of(gate: Gate, language: str, cells: Cells, attacked: Cells) -> Cell | None:
+    """Where a gate reads a language; None when nothing was evaluated there."""
     return (attacked if gate.of_attack else cells).get((language, gate.cell))
 
 

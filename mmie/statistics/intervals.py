@@ -71,8 +71,10 @@ def bca_intervals(statistic: Resampled, alpha: float) -> Intervals:
     low, high = np.full(columns, np.nan), np.full(columns, np.nan)
     method, reason = ["none"] * columns, [""] * columns
     finite = np.isfinite(statistic.draws)
-    # Sorted copies with the undefined resamples last, one row a statistic.
-    ordered = np.sort(np.where(finite, statistic.draws, np.nan).T, axis=1)
+    # One contiguous row a statistic, undefined resamples last: sorting is most of the work.
+    ordered = np.array(statistic.draws.T, order="C")
+    ordered[~finite.T] = np.nan
+    ordered.sort(axis=1)
     for column in range(columns):
         point = float(statistic.point[column])
         usable = int(finite[:, column].sum())
@@ -96,6 +98,53 @@ def bca_interval(statistic: Resampled, alpha: float) -> Interval:
     """`bca_intervals` for a statistic of one column."""
     several = bca_intervals(statistic, alpha)
     return Interval(float(several.low[0]), float(several.high[0]), several.method[0], several.reason[0])
+
+
+def least_alpha_inside(statistic: Resampled, margin: float) -> float:
+    """Smallest alpha whose BCa interval at level 1 - 2 alpha lies inside (-margin, margin).
+
+    It serves as the p-value of an equivalence test for scores without a shifted permutation, such
+    as an AUC, and is the larger of two one-sided ones. No resample beyond the margin counts as one
+    in B + 1, so p is never 0. Where BCa is undefined it rests on percentiles, as the interval does.
+
+    Args:
+        statistic: one column.
+        margin: above 0.
+
+    Returns:
+        p in (0, 1]; 1 when the estimate is not inside; NaN where there is no interval.
+
+    Source: inversion of the interval of Efron 1987.
+    """
+    finite = np.isfinite(statistic.draws[:, 0])
+    draws = np.sort(statistic.draws[finite, 0])
+    if _refusal(statistic, 0, len(draws)):
+        return float("nan")
+    point = float(statistic.point[0])
+    if not -margin < point < margin:
+        return 1.0
+    bias, skew = _correction(draws, point, statistic.jackknife[:, 0])
+    below = (np.searchsorted(draws, -margin, side="right") + 1) / (len(draws) + 1)
+    above = (len(draws) - np.searchsorted(draws, margin, side="left") + 1) / (len(draws) + 1)
+    sides = []
+    for share, sign in ((below, 1.0), (1.0 - above, -1.0)):
+        # The interval's formula solved for the level whose end is the margin.
+        distance = ndtri(np.clip(share, 1e-12, 1.0 - 1e-12)) - bias
+        scale = 1.0 + skew * distance
+        sides.append(float(ndtr(sign * (distance / scale - bias))) if scale > 0.0 else 1.0)
+    return max(*sides, 1.0 / (len(draws) + 1))
+
+
+def _correction(draws: Floats, point: float, jackknife: Floats) -> tuple[float, float]:
+    """Bias and acceleration of BCa; (0, 0), which gives percentiles, where they are not defined."""
+    tie = _TIE * max(abs(point), abs(draws[0]), abs(draws[-1]))
+    below = np.searchsorted(draws, point - tie, side="left")
+    share = (below + np.searchsorted(draws, point + tie, side="right")) / (2.0 * len(draws))
+    if draws[-1] - draws[0] <= tie or not 0.0 < share < 1.0:
+        return 0.0, 0.0
+    leave_one_out = jackknife[np.isfinite(jackknife)]
+    skew = acceleration(leave_one_out) if len(leave_one_out) >= 2 else 0.0
+    return float(ndtri(share)), skew
 
 
 def acceleration(jackknife: Floats) -> float:

@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmie.statistics.bootstrap import Resampled
 from mmie.statistics.cells import STATES, Cell, Cells, cell_names
 from mmie.statistics.intervals import bca_intervals
 from mmie.statistics.options import Draws, Options
-from mmie.statistics.scores import SCORES, direction
+from mmie.statistics.scores import MEMBERSHIP_SCORES, SCORES, TRANSFER_SCORES, direction
 from mmie.statistics.transfer import transfer
-
-TRANSFER_SCORES = ("leak", "answer_probability", "extraction_strength")
+from mmie.statistics.written_forms import form_of
 
 
 def levels(
@@ -24,18 +22,22 @@ def levels(
     """Mean score of every arm, language, cell and metric with its interval; and per seed.
 
     A level is taken over the items that have the score in every seed of that arm; how many have
-    not is printed beside it.
+    not is printed beside it. `status` is "failed" when that is more than `options.max_dropped`, and
+    `reason` has the counts. Every arm has a row for every score of every cell: one that was not
+    evaluated there has an empty one.
 
     Returns:
         (metrics, per_seed), sorted by language, split, arm and metric.
     """
     rows, seed_rows = [], []
+    arms = sorted({arm for cell in cells.values() for arm in cell.scores})
     for (language, name), cell in sorted(cells.items()):
-        for arm in sorted(cell.scores):
-            for row in _levels_of(cell, arm, options, draws):
+        for arm in arms:
+            found = _levels_of(cell, arm, options, draws) if arm in cell.scores else _absent(cell)
+            for row in found:
                 way = direction(row["metric"], forget=language in forget, cell=name)
                 row = {"arm": arm, "language": language, "split": name, **row, "direction": way}
-                for seed, value in zip(cell.seeds[arm], row.pop("per_seed"), strict=True):
+                for seed, value in zip(cell.seeds.get(arm, ()), row.pop("per_seed"), strict=True):
                     seed_rows.append(
                         {"arm": arm, "seed": seed, "language": language, "split": name,
                          "metric": row["metric"], "estimate": value}
@@ -52,7 +54,7 @@ def _levels_of(cell: Cell, arm: str, options: Options, draws: Draws) -> list[dic
     rows: list[dict] = []
     # Metrics that miss the same items are resampled in one matrix product.
     patterns: dict[bytes, list[int]] = {}
-    for index in range(len(cell.metrics)):
+    for index in _averaged(cell):
         patterns.setdefault(finite[:, index].tobytes(), []).append(index)
     for indices in patterns.values():
         valid = finite[:, indices[0]]
@@ -71,10 +73,33 @@ def _levels_of(cell: Cell, arm: str, options: Options, draws: Draws) -> list[dic
                 "n_items": int(valid.sum()),
                 "n_clusters": clusters,
                 "n_missing": int((~valid).sum()),
-                "reason": intervals.reason[column] if valid.any() else "no item has this score",
+                **_status(valid, intervals.reason[column], options),
                 "per_seed": _per_seed(part[:, :, column], resampling.item_scale(valid)),
             })  # fmt: skip
     return sorted(rows, key=lambda row: cell.metrics.index(row["metric"]))
+
+
+def _averaged(cell: Cell) -> list[int]:
+    """Columns that have a mean: all but those of which only ranks mean something."""
+    return [index for index, name in enumerate(cell.metrics) if name not in MEMBERSHIP_SCORES]
+
+
+def _status(valid: NDArray[np.bool_], reason: str, options: Options) -> dict[str, str]:
+    missing = int((~valid).sum())
+    if missing <= options.max_dropped * len(valid):
+        return {"status": "measured", "reason": reason}
+    said = "no item has this score" if not valid.any() else f"{missing} of {len(valid)} items have no score"
+    return {"status": "failed", "reason": said}
+
+
+def _absent(cell: Cell) -> list[dict]:
+    nothing = dict.fromkeys(("estimate", "ci_low", "ci_high"), float("nan"))
+    counts = {"n_seeds": 0, "n_items": 0, "n_clusters": 0, "n_missing": len(cell.items)}
+    return [
+        {"metric": cell.metrics[index], **nothing, "ci_method": "none", **counts,
+         "status": "failed", "reason": "not evaluated there", "per_seed": []}
+        for index in _averaged(cell)
+    ]  # fmt: skip
 
 
 def _per_seed(scores: np.ndarray, scale: np.ndarray) -> list[float]:
@@ -87,7 +112,9 @@ def _per_seed(scores: np.ndarray, scale: np.ndarray) -> list[float]:
 def transfer_matrix(cells: Cells, options: Options, draws: Draws) -> pd.DataFrame:
     """T of every arm in every language and cell: 0 for the base, 1 for the oracle.
 
-    NaN with a reason where there is nothing to forget, as in languages that the oracle knows.
+    NaN with a reason where there is nothing to forget, as in languages that the oracle knows. `form`
+    is the script of the language (native, romanised); mixed wordings are the cell "mixed". Rows of
+    arms with a known verdict are marked `calibration`: 0 for the base is no result.
     """
     rows = []
     for (language, name), cell in sorted(cells.items()):
@@ -96,7 +123,8 @@ def transfer_matrix(cells: Cells, options: Options, draws: Draws) -> pd.DataFram
         for metric in (score for score in TRANSFER_SCORES if score in cell.metrics):
             for arm in sorted(cell.scores):
                 rows.append({
-                    "arm": arm, "language": language, "split": name, "metric": metric,
+                    "arm": arm, "language": language, "form": form_of(language), "split": name,
+                    "metric": metric, "calibration": arm in (*options.calibration, options.reference),
                     **_transfer_of(cell, arm, metric, options, draws),
                 })  # fmt: skip
     return pd.DataFrame(rows)
@@ -112,14 +140,9 @@ def _transfer_of(cell: Cell, arm: str, metric: str, options: Options, draws: Dra
         reason = f"{dropped} of {len(valid)} items have no score"
         return {"estimate": np.nan, "ci_low": np.nan, "ci_high": np.nan, "reason": reason}
 
-    def mean(name: str) -> Resampled:
-        scores = cell.column(name, metric)
-        shares = draws.seeds(name, scores.shape[1])
-        return draws.of(cell).means(scores, valid=valid, seed_shares=shares)
-
-    oracle = mean(options.reference) if options.reference in cell.scores else None
+    oracle = draws.means(cell, options.reference, metric, valid) if len(names) > 2 else None
     found = transfer(
-        mean(arm), mean(options.base), oracle,
+        draws.means(cell, arm, metric, valid), draws.means(cell, options.base, metric, valid), oracle,
         alpha=options.alpha, smallest=options.smallest_denominator,
     )  # fmt: skip
     return {

@@ -42,7 +42,8 @@ def margins_from_cells(
     """`calibrate_margins` on aligned rows; cells other than DEV are not read."""
     margins: dict[str, dict[str, Any]] = {}
     for gate in gates:
-        if gate.margin is None or not_applicable(gate, roles):
+        # The oracle is the target of an AUC gap: its distance to the base is the effect, not noise.
+        if gate.margin is None or gate.statistic == "auc_gap" or not_applicable(gate, roles):
             continue
         name = "dev" if gate.cell == "test" else f"{gate.cell}_dev"
         bounds = {

@@ -43,24 +43,39 @@ def sign_flip(
     m = len(cluster_values)
     if m == 0 or not np.isfinite(cluster_values).all():
         return math.nan
+    return float(
+        _share(cluster_values, np.array([cluster_values.sum()]), names=names, side=side, n_flips=n_flips)[0]
+    )
+
+
+def p_values_of_sums(cluster_values: Floats, sums: Floats) -> Floats:
+    """Two-sided p-values of several sums against one null distribution, [sums].
+
+    The null is that of `cluster_values`, [clusters]; the sums are those of other sign assignments,
+    as when the labels of an arm and the base were swapped within clusters.
+    """
+    return _share(cluster_values, sums, names=("permuted labels",), side="two_sided", n_flips=LEAST_FLIPS)
+
+
+def _share(
+    cluster_values: Floats, observed: Floats, *, names: Sequence[object], side: Side, n_flips: int
+) -> Floats:
+    """Share of sign assignments whose sum is at least as extreme as each observed one."""
+    m = len(cluster_values)
     size = float(np.abs(cluster_values).sum())
     if size == 0.0:
-        return 1.0
-    observed = float(cluster_values.sum())
+        return np.ones(len(observed))
     flipped = (
         _all_sums(cluster_values)
         if m <= EXACT_UP_TO
         else _signs(m, max(n_flips, LEAST_FLIPS), seed_from("sign flip", *names)) @ cluster_values
     )
-    # Relative to what was added up, so that rounding never splits equal assignments.
-    tie = _TIE * size
     if side == "two_sided":
-        extreme = np.count_nonzero(np.abs(flipped) >= abs(observed) - tie)
-    else:
-        extreme = np.count_nonzero(flipped >= observed - tie)
-    if m <= EXACT_UP_TO:
-        return extreme / len(flipped)
-    return (1 + extreme) / (1 + len(flipped))
+        flipped, observed = np.abs(flipped), np.abs(observed)
+    # Relative to what was added up, so that rounding never splits equal assignments.
+    least = observed - _TIE * size
+    extreme = len(flipped) - np.searchsorted(np.sort(flipped), least, side="left")
+    return extreme / len(flipped) if m <= EXACT_UP_TO else (1 + extreme) / (1 + len(flipped))
 
 
 def least_p(m: int, side: Side = "two_sided") -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from mmie.statistics.effects import sample_sd
 from mmie.statistics.permutation import least_p
 
 Floats = NDArray[np.float64]
@@ -72,6 +73,15 @@ def power_statement(
         declared=declared,
         refused=smallest > alpha / max(1, declared),
     )
+
+
+def detectable_difference(cluster_differences: Floats, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Smallest mean difference that `power` of such experiments find, in the score's unit.
+
+    About 2.80 sd / sqrt(m), sd over the m clusters of this experiment; NaN below two clusters.
+    """
+    quantiles = float(ndtri(1.0 - alpha / 2.0) + ndtri(power))
+    return quantiles * sample_sd(cluster_differences) / math.sqrt(max(1, len(cluster_differences)))
 
 
 def intra_cluster_correlation(differences: Floats, clusters: NDArray[np.intp]) -> float:

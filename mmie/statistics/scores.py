@@ -27,6 +27,8 @@ _SCORES: dict[str, tuple[str, Direction]] = {
     "answer_probability": ("answer probability", "down"),
     "exact_memorisation": ("exact memorisation", "down"),
     "extraction_strength": ("extraction strength", "down"),
+    "paraphrase_probability": ("paraphrase probability", "down"),
+    "truth_preference": ("preference for the true answer", "down"),
     "chrf": ("chrF", "down"),
     "target_language": ("target-language share", "down"),
     "lid_onset": ("language onset", "down"),
@@ -37,15 +39,29 @@ _SCORES: dict[str, tuple[str, Direction]] = {
     "gibberish": ("gibberish rate", "hold"),
     "script_share": ("script share", "hold"),
     "in_language": ("share of answers in the right language", "hold"),
+    "line_pass": ("line pass rate", "hold"),
+    "word_pass": ("word pass rate", "hold"),
+    "kl_from_base": ("divergence from the base", "hold"),
     "other_language": ("share of answers in another language", "hold"),
     "refusal": ("refusal rate", "hold"),
     "undetermined": ("share of answers in no clear language", "hold"),
 }
 SCORES = tuple(_SCORES)
-UNBOUNDED = ("bits_per_byte", "nll_sum")
+# Attack scores of single items: only their ranks mean something, so they enter AUCs and never means.
+MEMBERSHIP = "membership"
+_MEMBERSHIP_SCORES = {
+    "mia_loss": "LOSS",
+    "mia_zlib": "ZLib",
+    "mia_min_k": "Min-K",
+    "mia_min_k_plus_plus": "Min-K++",
+}
+MEMBERSHIP_SCORES = tuple(_MEMBERSHIP_SCORES)
+TRANSFER_SCORES = ("leak", "answer_probability", "extraction_strength")
+UNBOUNDED = ("bits_per_byte", "nll_sum", "kl_from_base")
 _WORSE_WHEN_HIGHER = (
     "bits_per_byte",
     "nll_sum",
+    "kl_from_base",
     "gibberish",
     "other_language",
     "refusal",
@@ -56,6 +72,8 @@ _WORSE_WHEN_HIGHER = (
 
 def in_words(score: str) -> str:
     """A score's name as it stands in a sentence."""
+    if score in _MEMBERSHIP_SCORES:
+        return f"membership AUC ({_MEMBERSHIP_SCORES[score]})"
     return _SCORES[score][0] if score in _SCORES else score.replace("_", " ")
 
 

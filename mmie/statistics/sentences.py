@@ -59,17 +59,33 @@ def reason(test: Measurement, names: Mapping[str, str]) -> str:
     score = f"{language_name(test.language, names)} {in_words(test.metric)}{_where(test.cell)}"
     if test.status == "not_measured":
         return f"{score} is not measured: {test.reason or test.ci_reason or 'no p-value'}."
+    if test.statistic == "auc_gap":
+        values = f"{number(test.arm_value)} against {number(test.oracle_value)} for the oracle"
+        return f"{score} is {values}: {_gap(test)}"
     run = "" if test.seed == "mean" else f" in its worst seed ({test.seed})"
     values = f"{number(test.arm_value)}{run} against {number(test.base_value)} for the base"
     head = f"{score} is {values}"
-    interval = (
-        f"({100 * test.ci_level:.0f} % CI {number(test.ci_low)} to {number(test.ci_high)})"
-        if not math.isnan(test.ci_low)
-        else f"(no interval: {test.ci_reason})"
-    )
+    interval = _interval(test)
     if test.statistic in ("transfer", "ratio"):
         return f"{head}: {_effect(test, interval)}"
     return f"{head}: {_change(test, interval)}"
+
+
+def _interval(test: Measurement) -> str:
+    if math.isnan(test.ci_low):
+        return f"(no interval: {test.ci_reason})"
+    return f"({100 * test.ci_level:.0f} % CI {number(test.ci_low)} to {number(test.ci_high)})"
+
+
+def _gap(test: Measurement) -> str:
+    said = f"a gap of {signed(test.estimate)} {_interval(test)}"
+    margin = f"the margin of {number(test.margin)}"
+    if test.status == "passed":
+        return f"{said} stays inside {margin} ({corrected(test.q)})."
+    if not _reaches(test):
+        way = "the model still recognises" if test.estimate > 0 else "over-unlearning singles out"
+        return f"{said} leaves {margin}; {way} what it was trained on."
+    return f"{said} is not shown to stay inside {margin} ({corrected(test.q)})."
 
 
 def _where(cell: str) -> str:

@@ -81,12 +81,14 @@ def calibrate(
     tests: Sequence[Measurement],
     gates: Sequence[Gate],
     options: Options,
+    permuted: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Check the arms whose verdict is known beforehand.
+    """Check the arms whose verdict is known beforehand, and the procedure on swapped labels.
 
     Returns:
         "calibrated" (bool), "checks" by arm with "held", "expected" and "found", the required
-        gates that end alike for base, oracle and broken, and "reasons" in sentences.
+        gates that end alike for base, oracle and broken, "permuted_labels", and "reasons" in
+        sentences.
     """
     checks = {
         options.base: _check_base(decisions, found, tests, options),
@@ -115,10 +117,16 @@ def calibrate(
         if not check["held"]
     ]
     reasons += [f"gate {name} ends alike for base, oracle and broken" for name in constant]
+    reasons += [
+        f"{entry['proceeded']} of {permuted['swaps']} random swaps of {arm} and the base PROCEED"
+        for arm, entry in permuted["arms"].items()
+        if entry["rate"] > permuted["level"]
+    ]
     return {
         "calibrated": not reasons,
         "checks": checks,
         "not_separating": constant,
+        "permuted_labels": dict(permuted),
         "reasons": reasons,
     }
 

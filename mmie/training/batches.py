@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +67,15 @@ class Examples:
         """Collate some rows, padded on the left so that answers end in the same column."""
         return collate([self.encoded[index] for index in indices], self.pad_id, side="left")
 
+    def take(self, indices: Sequence[int]) -> Examples:
+        """Some of the rows, in the given order."""
+        return replace(
+            self,
+            example_ids=[self.example_ids[index] for index in indices],
+            languages=[self.languages[index] for index in indices],
+            encoded=[self.encoded[index] for index in indices],
+        )
+
     def key(self, index: int) -> str:
         """Name of a row for people: example id and language."""
         return f"{self.example_ids[index]} ({self.languages[index]})"
@@ -116,9 +125,13 @@ class CyclicBatches(Iterator[list[int]]):
         self._epoch = np.empty(0, dtype=np.int64)
 
     def __next__(self) -> list[int]:
-        batch = [self._draw(self.position + offset) for offset in range(self.batch_size)]
+        batch = self.rows(range(self.position, self.position + self.batch_size))
         self.position += self.batch_size
         return batch
+
+    def rows(self, positions: range) -> list[int]:
+        """Row numbers at some places of the endless sequence; leaves `position` as it is."""
+        return [self._draw(position) for position in positions]
 
     def _draw(self, position: int) -> int:
         length = sum(self._quotas.values())

@@ -23,11 +23,18 @@ from mmie.io import (
     read_json,
     read_safetensors,
     sha256_file,
+    stable_hash,
     write_json,
     write_safetensors,
 )
+from mmie.training.generators import set_generator_states
+from mmie.training.updates import Updates
 
-TENSOR_FILES = ("parameters", "optimiser", "generators")
+TENSOR_FILES = ("parameters", "optimiser", "generators", "callbacks")
+"""Files of a checkpoint that hold tensors."""
+
+Identity = Mapping[str, Any]
+"""Everything that shapes a run as nested JSON content: options, seed, hashes of data and base, versions."""
 
 
 @dataclass
@@ -39,23 +46,30 @@ class Checkpoint:
     parameters: dict[str, Tensor]
     """Trained tensors by name."""
     optimiser: dict[str, Tensor]
-    """`{name}.exp_avg`, `{name}.exp_avg_sq` and `{name}.step` of each."""
+    """`{optimiser}/{name}.exp_avg`, `.exp_avg_sq` and `.step` of each."""
     generators: dict[str, Tensor]
-    """States of torch's generators, by device."""
+    """States of the random generators, by name and device."""
     positions: dict[str, int]
-    """Draws already served by each sampler; the next one is the first not yet trained on."""
+    """First place in each sampler's sequence that is not yet trained on."""
     history: list[dict[str, Any]]
     """Rows of the steps done."""
+    callbacks: dict[str, Tensor]
+    """The retain weight, sampling weights, and the best parameters so far under early stopping."""
+    run: dict[str, Any]
+    """The micro-batch, which too little memory lowers, and the patience used."""
 
 
-def save_checkpoint(root: Path, identity: str, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
+def save_checkpoint(
+    root: Path, identity: Identity, checkpoint: Checkpoint, *, keep: int = 2, best: int | None = None
+) -> Path:
     """Write a checkpoint and remove all but the newest `keep` by step number.
 
     Args:
         root: checkpoint directory of the run.
-        identity: hash of configuration, data, seed, base weights and library versions.
+        identity: what shapes the run.
         checkpoint: what to write.
         keep: how many to retain; the one just written is never removed.
+        best: step of the best one so far, which is never removed either.
 
     Returns:
         Its folder.
@@ -69,18 +83,19 @@ def save_checkpoint(root: Path, identity: str, checkpoint: Checkpoint, *, keep: 
             "step": checkpoint.step,
             "positions": checkpoint.positions,
             "history": checkpoint.history,
+            "run": checkpoint.run,
             "files": {
                 f"{name}.safetensors": sha256_file(partial / f"{name}.safetensors") for name in TENSOR_FILES
             },
         }
         write_json(partial / "state.json", state)
     for old in _complete(folder.parent)[:-keep]:
-        if old != folder:
+        if old != folder and old.name != f"step-{best or 0:08d}":
             shutil.rmtree(old)
     return folder
 
 
-def newest_checkpoint(root: Path, identity: str) -> Checkpoint | None:
+def newest_checkpoint(root: Path, identity: Identity) -> Checkpoint | None:
     """The checkpoint of the highest step that belongs to this run, or None.
 
     Raises:
@@ -90,84 +105,68 @@ def newest_checkpoint(root: Path, identity: str) -> Checkpoint | None:
     return read_checkpoint(folders[-1], identity) if folders else None
 
 
-def read_checkpoint(folder: Path, identity: str) -> Checkpoint:
+def read_checkpoint(folder: Path, identity: Identity) -> Checkpoint:
     """Read one checkpoint; errors as in `newest_checkpoint`."""
     state = read_json(folder / "state.json")
-    expected = {"identity", "step", "positions", "history", "files"}
+    expected = {"identity", "step", "positions", "history", "run", "files"}
     files = {f"{name}.safetensors" for name in TENSOR_FILES}
     if set(state) != expected or set(state["files"]) != files:
         raise InputError(f"{folder}/state.json: entries are missing or unknown. Delete the folder.")
-    if state["identity"] != identity:
+    differing = differing_keys(state["identity"], identity)
+    if differing:
         raise InputError(
-            f"{folder}: written by a run with another configuration, data or code. Delete the folder."
+            f"{folder}: written by a run with another configuration, data or code; "
+            f"these differ: {', '.join(differing)}. Delete the folder, or restore them."
         )
     for name, digest in state["files"].items():
         if not (folder / name).exists() or sha256_file(folder / name) != digest:
             raise InputError(f"{folder}/{name}: missing or damaged. Delete the folder.")
-    tensors = {name: read_safetensors(folder / f"{name}.safetensors") for name in TENSOR_FILES}
-    return Checkpoint(step=state["step"], positions=state["positions"], history=state["history"], **tensors)
+    content: dict[str, Any] = {name: state[name] for name in ("step", "positions", "history", "run")}
+    for name in TENSOR_FILES:
+        content[name] = read_safetensors(folder / f"{name}.safetensors")
+    return Checkpoint(**content)
 
 
-def remove_checkpoints(root: Path) -> None:
-    """Remove every checkpoint of an arm, also those of earlier configurations."""
-    if root.exists():
-        shutil.rmtree(root)
+def differing_keys(one: Identity, other: Identity) -> list[str]:
+    """Dotted keys whose values differ between two identities, also where one lacks the key."""
+    first, second = _flat(one), _flat(other)
+    return sorted(
+        key
+        for key in {*first, *second}
+        if key not in first or key not in second or stable_hash(first[key]) != stable_hash(second[key])
+    )
 
 
-def optimiser_tensors(
-    optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
-) -> dict[str, Tensor]:
-    """State of an AdamW as flat tensors, `{parameter}.{quantity}`."""
+def foreign_checkpoints(root: Path, identity: Identity) -> dict[str, list[str]]:
+    """Folders of other runs in a checkpoint directory, each with the keys that differ from this one."""
+    own = _folder(root, identity)
+    newest = [_complete(folder)[-1:] for folder in sorted(root.glob("*")) if folder != own]
     return {
-        f"{name}.{quantity}": value.detach().clone()
-        for name, parameter in parameters.items()
-        for quantity, value in optimiser.state[parameter].items()
+        str(folders[0].parent): differing_keys(read_json(folders[0] / "state.json")["identity"], identity)
+        for folders in newest
+        if folders
     }
 
 
-def restore(
-    checkpoint: Checkpoint,
-    parameters: Mapping[str, nn.Parameter],
-    optimiser: torch.optim.Optimizer,
-) -> None:
+def remove_checkpoints(root: str | Path) -> None:
+    """Remove every checkpoint of an arm, also those of earlier configurations."""
+    if Path(root).exists():
+        shutil.rmtree(root)
+
+
+def restore(checkpoint: Checkpoint, parameters: Mapping[str, nn.Parameter], updates: Updates) -> None:
     """Put parameters, optimiser state and generators back, in place.
 
     Raises:
         InputError: names or shapes are not exactly those of the live run.
     """
     _check(checkpoint.parameters, {name: value.shape for name, value in parameters.items()})
-    quantities = ("exp_avg", "exp_avg_sq", "step")
-    shapes = {
-        f"{name}.{quantity}": torch.Size([]) if quantity == "step" else value.shape
-        for name, value in parameters.items()
-        for quantity in quantities
-    }
-    _check(checkpoint.optimiser, shapes)
+    _check(checkpoint.optimiser, updates.shapes(checkpoint.step))
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(checkpoint.parameters[name])
-            state = {quantity: checkpoint.optimiser[f"{name}.{quantity}"] for quantity in quantities}
-            for quantity in ("exp_avg", "exp_avg_sq"):
-                state[quantity] = state[quantity].to(parameter.device)
-            optimiser.state[parameter] = state
+    updates.restore(checkpoint.optimiser)
     set_generator_states(checkpoint.generators)
-
-
-def generator_states() -> dict[str, Tensor]:
-    """States of the generators that a forward pass may draw from."""
-    states = {"cpu": torch.get_rng_state()}
-    for device in range(torch.cuda.device_count()):
-        states[f"cuda:{device}"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def set_generator_states(states: Mapping[str, Tensor]) -> None:
-    """Inverse of `generator_states`; a device that the states lack is an InputError."""
-    if set(states) != set(generator_states()):
-        raise InputError("checkpoint: written on other devices. Delete the checkpoint folder.")
-    torch.set_rng_state(states["cpu"])
-    for device in range(torch.cuda.device_count()):
-        torch.cuda.set_rng_state(states[f"cuda:{device}"], device)
 
 
 def _check(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> None:
@@ -183,8 +182,15 @@ def _check(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> N
         )
 
 
-def _folder(root: Path, identity: str) -> Path:
-    return Path(root) / identity[:16]
+def _folder(root: Path, identity: Identity) -> Path:
+    return Path(root) / stable_hash(identity)[:16]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _complete(folder: Path) -> list[Path]:

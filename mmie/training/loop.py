@@ -1,50 +1,41 @@
-"""The one training loop: a forget batch and a retain batch in every optimiser step."""
+"""The one training loop, from the first step to the last or to the best."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import nn
+from tqdm import tqdm
 
-from mmie.models.hooks import disabled
-from mmie.objectives.forget import gradient_ascent, npo
-from mmie.objectives.masking import answer_nll
-from mmie.objectives.retain import nll, token_kl
-from mmie.training.batches import CyclicBatches, Examples
-from mmie.training.checkpoint import (
-    Checkpoint,
-    generator_states,
-    newest_checkpoint,
-    optimiser_tensors,
-    restore,
-    save_checkpoint,
-)
-from mmie.training.divergence import TrainingDiverged, require_finite
-from mmie.training.forward import answer_logits
+from mmie.training.batches import CyclicBatches
+from mmie.training.checkpoint import Identity
+from mmie.training.early_stopping import Stopper, joint_criterion
+from mmie.training.generators import generator_states
 from mmie.training.guards import only_these_move, only_trainable, seeded
-from mmie.training.settings import TrainingSettings, learning_rate
+from mmie.training.plan import Step, plan_steps
+from mmie.training.recovery import Keeper, RunState, within_memory
+from mmie.training.sets import TrainingSets
+from mmie.training.settings import TrainingSettings
+from mmie.training.terms import Auxiliary, ForgetTerm, RetainTerm, Term, Value, accumulate
+from mmie.training.updates import Updates
+from mmie.training.weighting import WeightedRows
+
+__all__ = ["HISTORY", "TrainingSets", "train"]
 
 HISTORY = [
     "step", "forget_loss", "retain_loss", "forget_nll", "lr", "grad_norm", "forget_items",
     "retain_items", "tokens",
 ]  # fmt: skip
 """Columns of the history: losses before weighting, forget_nll in mean nats an item, tokens of both
-batches' answers."""
+batches' answers. A column without any value is left out; what only some runs have follows."""
 
-
-@dataclass(frozen=True)
-class TrainingSets:
-    """What a run reads."""
-
-    forget: Examples
-    reference_nll: Sequence[float]
-    """Summed answer NLL of each forget example under the frozen reference, nats."""
-    retain: Examples
+Draw = Callable[[int, Step], list[int]]
+"""(number of the step, its plan) -> row numbers."""
 
 
 def train(
@@ -55,7 +46,9 @@ def train(
     *,
     seed: int,
     checkpoints: Path | None = None,
-    identity: str = "",
+    identity: Identity | None = None,
+    own_terms: Mapping[str, Term] | None = None,
+    auxiliary: Auxiliary | None = None,
 ) -> pd.DataFrame:
     """Train the parameters of an intervention that is attached to the model.
 
@@ -70,119 +63,145 @@ def train(
         settings: constants of the run.
         seed: of the order of the data.
         checkpoints: where resumable state goes; None for none.
-        identity: hash of everything that shapes the run; a checkpoint of another one is refused.
+        identity: everything that shapes the run; a checkpoint of another one is not used.
+        own_terms: `forget` or `retain` terms in place of those of the catalogue.
+        auxiliary: a third term with rows of its own, in every step.
 
     Returns:
-        One row a step, columns `HISTORY`.
+        One row a step, columns `HISTORY` and those of the options in use.
 
     Raises:
         TrainingDiverged: a loss or gradient is not finite; names step and items.
         RuntimeError: an intended parameter did not move, or another one did.
     """
-    draw_forget, draw_retain = (
-        CyclicBatches(examples.languages, size, seed=seed, weights=settings.language_weights)
+    plan = plan_steps(settings, len(sets.forget))
+    updates = Updates(parameters, settings, plan, sets.retain_limit)
+    terms: dict[str, Term] = {
+        "forget": ForgetTerm(model, sets, settings),
+        "retain": RetainTerm(model, sets.retain, settings),
+        **(own_terms or {}),
+    }
+    stopper = Stopper(settings.early_stopping) if settings.early_stopping else None
+    weighted = weighted_rows(sets, settings, seed)
+    state = RunState(updates, plan, settings.retain_weight, settings.micro_batch, stopper, weighted)
+    draws = samplers(sets, settings, weighted, len(plan), seed)
+    with only_trainable(model, parameters), only_these_move(model, parameters), seeded(seed):
+        state.generators = generator_states()
+        keeper = Keeper(checkpoints, identity or {}, state)
+        with keeper.rescue(), progress(len(plan), len(state.history)) as bar:
+            while len(state.history) < len(plan) and not (stopper and stopper.stop):
+                began = time.monotonic()
+                row = take_step(model, terms, draws, state, settings, auxiliary)
+                done = len(state.history) + 1
+                if stopper and stopper.due(done):
+                    assert sets.held_out is not None
+                    size = state.micro_batch or settings.forget_batch
+                    row["held_out"] = joint_criterion(model, sets.held_out, batch_size=size)
+                    stopper.record(done, row["held_out"], parameters)
+                state.history.append(row)
+                state.generators, state.between_steps = generator_states(), True
+                if done % settings.checkpoint_every == 0:
+                    keeper.save()
+                show(bar, row, time.monotonic() - began)
+        if stopper:
+            stopper.choose(parameters)
+    extra = sorted({name for row in state.history for name in row} - set(HISTORY))
+    history = pd.DataFrame(state.history, columns=[*HISTORY, *extra])
+    if stopper:
+        history["chosen"] = history["step"] + 1 == stopper.best_step
+    return history.dropna(axis=1, how="all")
+
+
+def take_step(
+    model: nn.Module,
+    terms: Mapping[str, Term],
+    draws: Mapping[str, Draw],
+    state: RunState,
+    settings: TrainingSettings,
+    auxiliary: Auxiliary | None = None,
+) -> dict[str, Any]:
+    """One optimiser step (one of each optimiser, if there are two); returns its row of the history."""
+    number = len(state.history)
+    step, updates, where = state.plan[number], state.updates, f"step {number}"
+    weights = {"forget": settings.forget_weight, "retain": state.retain_weight}
+    row: dict[str, Any] = {"step": number, **dict.fromkeys(HISTORY[1:6])}
+    row |= {"forget_items": 0, "retain_items": 0, "tokens": 0}
+    if state.weighted is not None and step.forget and settings.reweighting:
+        row["refreshed"] = state.weighted.refresh(model, number)
+    for optimiser, names in updates.groups(step):
+        rows = {name: draws[name](number, step) for name in names}
+
+        def gradients(rows: Mapping[str, list[int]] = rows) -> dict[str, Value]:
+            updates.clear()
+            size = state.micro_batch
+            if auxiliary is not None:
+                row.update(auxiliary.accumulate(number, len(state.plan), size=size, where=where))
+            return {
+                name: accumulate(terms[name], own, weight=weights[name], size=size, where=where)
+                for name, own in rows.items()
+            }
+
+        values = within_memory(state, max(map(len, rows.values())), gradients)
+        row["grad_norm"] = updates.clip(where)
+        state.between_steps = False
+        row |= updates.apply(optimiser, number)
+        for name, value in values.items():
+            row |= {f"{name}_loss": value.loss, f"{name}_items": value.items}
+            row["tokens"] += value.tokens
+            row["forget_nll"] = value.nll if name == "forget" else row["forget_nll"]
+    if settings.objective == "pdu":
+        row["retain_weight"] = state.retain_weight
+        state.retain_weight = updates.dual_weight(state.retain_weight, row["retain_loss"], number)
+    if state.micro_batch != settings.micro_batch:
+        row["micro_batch"] = state.micro_batch
+    return row
+
+
+def weighted_rows(sets: TrainingSets, settings: TrainingSettings, seed: int) -> WeightedRows | None:
+    """The weighted sampler of forget rows, where the settings ask for one."""
+    if settings.curriculum is None and settings.reweighting is None:
+        return None
+    return WeightedRows(
+        sets.forget,
+        sets.reference_nll,
+        curriculum=settings.curriculum,
+        reweighting=settings.reweighting,
+        language_weights=settings.language_weights,
+        seed=seed,
+        batch_size=settings.micro_batch or settings.forget_batch,
+    )
+
+
+def samplers(
+    sets: TrainingSets, settings: TrainingSettings, weighted: WeightedRows | None, total: int, seed: int
+) -> dict[str, Draw]:
+    """How each term gets its rows: from whole shuffled passes, or forget rows by weight."""
+    weights = settings.language_weights
+    forget, retain = (
+        CyclicBatches(examples.languages, size, seed=seed, weights=weights)
         for examples, size in (
             (sets.forget, settings.forget_batch),
             (sets.retain, settings.retain_batch),
         )
     )
-    optimiser = torch.optim.AdamW(list(parameters.values()), weight_decay=settings.weight_decay)
-    history: list[dict[str, Any]] = []
-    with only_trainable(model, parameters), only_these_move(model, parameters), seeded(seed):
-        found = newest_checkpoint(checkpoints, identity) if checkpoints else None
-        if found is not None:
-            restore(found, parameters, optimiser)
-            draw_forget.position = found.positions["forget"]
-            draw_retain.position = found.positions["retain"]
-            history = found.history
-        for step in range(len(history), settings.steps):
-            rate = learning_rate(step, settings)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            optimiser.zero_grad()
-            forget = forget_step(model, sets, next(draw_forget), settings, step)
-            retain = retain_step(model, sets.retain, next(draw_retain), settings, step)
-            norm = nn.utils.clip_grad_norm_(list(parameters.values()), settings.clip)
-            if not torch.isfinite(norm):
-                raise TrainingDiverged(f"step {step}: gradient norm {norm}. Lower the learning rate.")
-            optimiser.step()
-            history.append(
-                {"step": step, **forget, **retain, "lr": rate, "grad_norm": norm.item()}
-                | {"tokens": forget["tokens"] + retain["tokens"]}
-            )
-            if checkpoints and len(history) % settings.checkpoint_every == 0:
-                state = Checkpoint(
-                    step=len(history),
-                    parameters={name: value.detach() for name, value in parameters.items()},
-                    optimiser=optimiser_tensors(optimiser, parameters),
-                    generators=generator_states(),
-                    positions={"forget": draw_forget.position, "retain": draw_retain.position},
-                    history=history,
-                )
-                save_checkpoint(checkpoints, identity, state)
-    return pd.DataFrame(history, columns=HISTORY)
-
-
-def forget_step(
-    model: nn.Module, sets: TrainingSets, rows: list[int], settings: TrainingSettings, step: int
-) -> dict[str, Any]:
-    """Add the gradient of gamma E_F[loss]; the mean is over the items of the whole window."""
-    losses, sums, tokens = [], [], 0
-    for part in micro_batches(rows, settings.micro_batch):
-        nll_sum, lengths = answer_nll(*answer_logits(model, sets.forget.batch(part)))
-        if settings.objective == "npo":
-            reference = nll_sum.new_tensor([sets.reference_nll[row] for row in part])
-            loss = npo(nll_sum, reference, settings.beta)
-        else:
-            loss = gradient_ascent(nll(nll_sum, lengths))
-        require_finite(loss, [sets.forget.key(row) for row in part], f"step {step}: forget loss")
-        (settings.forget_weight * loss.sum() / len(rows)).backward()
-        losses.append(loss.detach())
-        sums.append(nll_sum.detach())
-        tokens += int(lengths.sum())
-    return {
-        "forget_loss": _mean(losses, len(rows)),
-        "forget_nll": _mean(sums, len(rows)),
-        "forget_items": len(rows),
-        "tokens": tokens,
+    draws: dict[str, Draw] = {
+        "forget": lambda number, step: forget.rows(step.forget),
+        "retain": lambda number, step: retain.rows(step.retain),
     }
+    if weighted is not None:
+        draws["forget"] = lambda number, step: weighted.draw(len(step.forget), number, total)
+    return draws
 
 
-def retain_step(
-    model: nn.Module, retain: Examples, rows: list[int], settings: TrainingSettings, step: int
-) -> dict[str, Any]:
-    """Add the gradient of alpha L_R; KL is pooled over the tokens of the window, NLL over items."""
-    lengths = retain.answer_lengths
-    tokens = sum(lengths[row] for row in rows)
-    losses, divisor = [], len(rows)
-    for part in micro_batches(rows, settings.micro_batch):
-        batch = retain.batch(part)
-        if settings.retain_objective == "kl":
-            with torch.no_grad(), disabled(model):
-                reference, _, _ = answer_logits(model, batch)
-            logits, _, mask = answer_logits(model, batch)
-            divergence = token_kl(logits[mask], reference[mask])
-            items = torch.nonzero(mask)[:, 0]
-            item_loss = divergence.new_zeros(len(part)).index_add(0, items, divergence)
-            divisor = tokens
-        else:
-            item_loss = nll(*answer_nll(*answer_logits(model, batch)))
-        require_finite(item_loss, [retain.key(row) for row in part], f"step {step}: retain loss")
-        (settings.retain_weight * item_loss.sum() / divisor).backward()
-        losses.append(item_loss.detach())
-    return {
-        "retain_loss": _mean(losses, divisor),
-        "retain_items": len(rows),
-        "tokens": tokens,
-    }
+def progress(total: int, done: int) -> tqdm[Any]:
+    """A progress bar; in a log, which no one watches, a line every half minute."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, initial=done, desc="training", unit="step", mininterval=interval)
 
 
-def micro_batches(rows: list[int], size: int | None) -> Iterator[list[int]]:
-    """Cut a batch into parts of at most `size` rows; the last one may be smaller, none is dropped."""
-    size = size or len(rows)
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
-def _mean(parts: list[Tensor], count: int) -> float:
-    return float(torch.cat(parts).double().sum() / count)
+def show(bar: tqdm[Any], row: Mapping[str, Any], seconds: float) -> None:
+    """Move the bar on: losses, rate and answer tokens a second."""
+    shown = {name: row[name] for name in ("forget_loss", "retain_loss", "lr") if row[name] is not None}
+    numbers = {name: f"{value:.3g}" for name, value in shown.items()}
+    bar.set_postfix(numbers | {"tokens/s": f"{row['tokens'] / seconds:.0f}"}, refresh=False)
+    bar.update()

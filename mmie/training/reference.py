@@ -31,6 +31,23 @@ def reference_log_likelihoods(
         One row per input row, in its order: example_id, language, nll_sum (nats), n_tokens.
     """
     examples = Examples.from_rows(rows, tokenizer, longest=model_limit(model), name="reference")
+    sums = answer_sums(model, examples, batch_size)
+    return pd.DataFrame(
+        {
+            "example_id": examples.example_ids,
+            "language": examples.languages,
+            "nll_sum": sums,
+            "n_tokens": examples.answer_lengths,
+        }
+    )
+
+
+def answer_sums(model: nn.Module, examples: Examples, batch_size: int = 64) -> list[float]:
+    """Summed answer NLL of every example under the model as it is, nats, without a graph.
+
+    Raises:
+        TrainingDiverged: a value is not finite; names its items.
+    """
     # Neighbours in length share a batch, so that little padding is computed.
     order = sorted(range(len(examples)), key=lambda index: len(examples.encoded[index].ids))
     sums = [0.0] * len(examples)
@@ -46,14 +63,7 @@ def reference_log_likelihoods(
                     sums[index] = value
     finally:
         model.train(training)
-    return pd.DataFrame(
-        {
-            "example_id": examples.example_ids,
-            "language": examples.languages,
-            "nll_sum": sums,
-            "n_tokens": examples.answer_lengths,
-        }
-    )
+    return sums
 
 
 def reference_sums(reference: pd.DataFrame | None, examples: Examples) -> list[float]:

@@ -223,11 +223,13 @@ def test_extraction_stops_after_the_last_wanted_block(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model = tiny()
-    reached: list[int] = []
-    watch = model.model.layers[1].register_forward_hook(lambda *_: reached.append(1))
+    reached: list[tuple[int, ...]] = []
+    watch = model.model.layers[1].register_forward_hook(
+        lambda _block, _inputs, output: reached.append(tuple(output.shape[:2]))
+    )
     extract_language(model, tokenizer, item_rows(), tmp_path / "hi", ExtractionOptions(layers=(0,)))
     watch.remove()
-    assert reached == []
+    assert reached == [(1, 4)], "only the probe of four tokens that verifies the blocks"
 
 
 def test_files_load_with_the_safetensors_library(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,70 +1,24 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
+from mmie.attacks.recovery import recovery_area
 from mmie.attacks.relearn import relearn
 from mmie.errors import InputError
-from mmie.interventions import FitData, assert_restored, build
+from mmie.interventions import assert_restored
 from mmie.models.hooks import hook_count
-from mmie.training.reference import reference_log_likelihoods
 
 
-@pytest.fixture
-def score(toy_tokenizer: Any) -> Any:
-    """Answer probability by teacher forcing; the rest is filled in."""
-
-    def compute(model: Any, rows: pd.DataFrame) -> pd.DataFrame:
-        table = reference_log_likelihoods(model, toy_tokenizer, rows)
-        probability = (-table["nll_sum"] / table["n_tokens"]).map(lambda value: float(2.718281828**value))
-        return pd.DataFrame(
-            {
-                "example_id": rows["example_id"].to_numpy(),
-                "leak": 0.0,
-                "correct": 0.0,
-                "answer_probability": probability,
-            }
-        )
-
-    return compute
-
-
-@pytest.fixture
-def sets(toy_rows: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Nine groups for the attacker, three for the score."""
-    rows = toy_rows("xx")
-    return rows.head(9), rows.tail(3)
-
-
-def arm(model: Any, data: FitData, kind: str) -> Any:
-    training = {"steps": 4, "learning_rate": 0.02, "forget_batch": 4, "retain_batch": 4}
-    options: dict[str, Any] = {"none": {}, "noise": {}}.get(kind, {"rank": 2, "training": training})
-    if kind in ("lora", "reft"):
-        options["layers"] = "all"
-    built = build({"kind": kind, **options})
-    built.fit(model, data, seed=1)
-    return built
-
-
-@pytest.fixture
-def data(toy_model: Any, toy_tokenizer: Any, toy_rows: Any) -> FitData:
-    forget = toy_rows("xx").head(9)
-    return FitData(
-        tokenizer=toy_tokenizer,
-        forget=forget,
-        retain=toy_rows("yy", first_word=31),
-        reference=reference_log_likelihoods(toy_model, toy_tokenizer, forget),
-    )
-
-
-@pytest.mark.parametrize("kind", ["none", "noise", "lora", "reft"])
+@pytest.mark.parametrize("kind", ["none", "oracle", "noise", "lora", "reft"])
 def test_every_arm_relearns_and_the_base_comes_back(
-    kind: str, toy_model: Any, toy_tokenizer: Any, data: FitData, sets: Any, score: Any
+    kind: str, toy_model: Any, toy_tokenizer: Any, arm: Any, sets: Any, score: Any
 ) -> None:
-    intervention = arm(toy_model, data, kind)
+    intervention = arm(kind)
     seen: list[float] = []
 
     def watching(model: Any, rows: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +39,7 @@ def test_every_arm_relearns_and_the_base_comes_back(
             score=watching,
         )
     assert list(table.columns) == [
-        "step", "example_id", "group", "language", "leak", "correct", "answer_probability",
+        "step", "variant", "example_id", "group", "language", "leak", "correct", "answer_probability",
     ]  # fmt: skip
     assert table.groupby("step")["example_id"].apply(list).to_dict() == {
         step: sets[1]["example_id"].tolist() for step in (0, 1, 4)
@@ -96,9 +50,9 @@ def test_every_arm_relearns_and_the_base_comes_back(
 
 @pytest.mark.parametrize("kind", ["lora", "reft"])
 def test_the_intervention_stays_on_and_is_not_trained(
-    kind: str, toy_model: Any, toy_tokenizer: Any, data: FitData, sets: Any, score: Any
+    kind: str, toy_model: Any, toy_tokenizer: Any, arm: Any, sets: Any, score: Any
 ) -> None:
-    intervention = arm(toy_model, data, kind)
+    intervention = arm(kind)
     before = {name: value.clone() for name, value in intervention.fitted.tensors.items()}
     live: list[dict[str, torch.Tensor]] = []
 
@@ -114,9 +68,9 @@ def test_the_intervention_stays_on_and_is_not_trained(
 
 
 def test_step_zero_is_the_arm_before_the_attack(
-    toy_model: Any, toy_tokenizer: Any, data: FitData, sets: Any, score: Any
+    toy_model: Any, toy_tokenizer: Any, arm: Any, sets: Any, score: Any
 ) -> None:
-    intervention = arm(toy_model, data, "lora")
+    intervention = arm("lora")
     with intervention.applied(toy_model) as changed:
         expected = score(changed, sets[1])["answer_probability"].tolist()
     table = relearn(toy_model, toy_tokenizer, intervention, *sets, steps=(0,), seed=1, score=score)
@@ -124,19 +78,19 @@ def test_step_zero_is_the_arm_before_the_attack(
 
 
 def test_the_same_seed_gives_the_same_curve(
-    toy_model: Any, toy_tokenizer: Any, data: FitData, sets: Any, score: Any
+    toy_model: Any, toy_tokenizer: Any, arm: Any, sets: Any, score: Any
 ) -> None:
     settings = {"steps": (0, 2, 5), "learning_rate": 0.01, "batch_size": 3, "score": score}
-    base = arm(toy_model, data, "none")
+    base = arm("none")
     curves = [relearn(toy_model, toy_tokenizer, base, *sets, seed=seed, **settings) for seed in (1, 1, 2)]
     pd.testing.assert_frame_equal(curves[0], curves[1], check_exact=True)
     assert not curves[0].equals(curves[2])
 
 
 def test_a_group_on_both_sides_is_refused(
-    toy_model: Any, toy_tokenizer: Any, data: FitData, sets: Any, score: Any
+    toy_model: Any, toy_tokenizer: Any, arm: Any, sets: Any, score: Any
 ) -> None:
-    base = arm(toy_model, data, "none")
+    base = arm("none")
     with pytest.raises(InputError, match=r"groups \['fact0'\] are in the attacker's rows"):
         relearn(toy_model, toy_tokenizer, base, sets[0], sets[0].head(1), seed=1, score=score)
     with pytest.raises(InputError, match="no row to score"):
@@ -146,9 +100,9 @@ def test_a_group_on_both_sides_is_refused(
 
 
 def test_scores_that_lack_a_row_or_a_column_are_refused(
-    toy_model: Any, toy_tokenizer: Any, data: FitData, sets: Any, score: Any
+    toy_model: Any, toy_tokenizer: Any, arm: Any, sets: Any, score: Any
 ) -> None:
-    base = arm(toy_model, data, "none")
+    base = arm("none")
     with pytest.raises(InputError, match=r"columns \['leak'\] missing"):
         relearn(
             toy_model, toy_tokenizer, base, *sets, seed=1, score=lambda m, r: score(m, r).drop(columns="leak")
@@ -160,7 +114,7 @@ def test_scores_that_lack_a_row_or_a_column_are_refused(
 
 
 def test_an_attack_that_fails_leaves_no_trace(
-    toy_model: Any, toy_tokenizer: Any, data: FitData, sets: Any, score: Any
+    toy_model: Any, toy_tokenizer: Any, arm: Any, sets: Any, score: Any
 ) -> None:
     def failing(model: Any, rows: pd.DataFrame) -> pd.DataFrame:
         calls.append(1)
@@ -171,6 +125,26 @@ def test_an_attack_that_fails_leaves_no_trace(
     calls: list[int] = []
     with assert_restored(toy_model), pytest.raises(KeyError):
         relearn(
-            toy_model, toy_tokenizer, arm(toy_model, data, "lora"), *sets,
+            toy_model, toy_tokenizer, arm("lora"), *sets,
             steps=(0, 1), learning_rate=0.01, batch_size=4, seed=1, score=failing,
         )  # fmt: skip
+
+
+@pytest.mark.regression("EVA-19")
+def test_recovery_of_an_arm_is_read_beside_that_of_base_and_oracle(
+    toy_model: Any, toy_tokenizer: Any, arm: Any, sets: Any, score: Any
+) -> None:
+    steps = (0, 1, 4)
+    curves = {
+        kind: relearn(
+            toy_model, toy_tokenizer, arm(kind), *sets,
+            steps=steps, learning_rate=0.01, batch_size=4, seed=1, score=score,
+        ).groupby("step")["answer_probability"].mean()
+        for kind in ("none", "oracle", "lora")
+    }  # fmt: skip
+    assert all(curve.index.tolist() == list(steps) for curve in curves.values())
+    assert curves["oracle"].tolist() != curves["none"].tolist()
+    base = float(curves["none"].loc[0])
+    assert math.isnan(recovery_area(steps, curves["none"].tolist(), base)), "the base forgot nothing"
+    areas = [recovery_area(steps, curves[kind].tolist(), base + 0.5) for kind in ("oracle", "lora")]
+    assert all(math.isfinite(area) for area in areas) and areas[0] != areas[1]

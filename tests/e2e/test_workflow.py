@@ -80,10 +80,10 @@ def test_changing_an_arm_reruns_that_arm_and_what_follows(project: Project, tmp_
         tmp_path, {"arms": {"lora-npo": {"kind": "lora", "rank": 4, "training": {"steps": 20}}}}
     )
     planned = project.planned("--configfile", "tests/e2e/reduced.yaml", str(change))
-    assert planned.pop("arm") == 1
-    assert planned.pop("evaluate") == 5
-    assert planned.pop("relearn") == 1
-    assert set(planned) <= {"seal_evaluation", "seal_attack", "aggregate", "report", "all"}
+    for rule in ("arm", "evaluate", "evaluate_neighbour", "relearn", "attack", "depth"):
+        assert planned.pop(rule) == 1
+    sealed = {"seal_evaluation", "seal_attack", "seal_depth"}
+    assert set(planned) <= {*sealed, "aggregate", "report", "all"}
 
 
 def test_adding_a_language_reruns_what_that_language_needs(project: Project, tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_adding_a_language_reruns_what_that_language_needs(project: Project, tmp
     del reduced["data"]
     without = _overlay(tmp_path, reduced, "without.yaml")
     planned = project.planned("--configfile", str(without), str(change))
-    assert planned["validate"] == 1
-    assert planned["evaluate"] == 5
+    assert planned["validate"] == planned["lengths"] == 1
+    assert planned["evaluate_neighbour"] == 5
     assert not set(planned) & {
         "base",
         "oracle",
@@ -103,6 +103,9 @@ def test_adding_a_language_reruns_what_that_language_needs(project: Project, tmp
         "sae",
         "arm",
         "relearn",
+        "attack",
+        "depth",
+        "evaluate",
     }
 
 
@@ -120,6 +123,7 @@ def test_a_changed_filter_reruns_layers_and_autoencoder(project: Project, tmp_pa
         ("mmie/statistics/bootstrap.py", {"aggregate", "report"}, {"arm", "evaluate", "sae"}),
         ("mmie/metrics/text.py", {"evaluate", "relearn", "aggregate"}, {"arm", "sae", "layers"}),
         ("mmie/sae/train.py", {"sae"}, {"activations", "layers", "reference"}),
+        ("mmie/attacks/steer.py", {"attack"}, {"relearn", "evaluate", "arm"}),
     ],
 )
 def test_an_edited_module_reruns_the_stages_that_use_it(
@@ -184,6 +188,27 @@ def test_killed_anywhere_the_next_run_gives_the_same_summary(project: Project) -
     assert "The report is" in finished.stdout
     assert project.summary() == before
     assert project.planned() == {}
+
+
+def test_a_sweep_chooses_on_dev_and_says_how_all_trials_did(project: Project, tmp_path: Path) -> None:
+    grid = {"training.learning_rate": [0.0001, 0.003]}
+    change = _overlay(tmp_path, {"sweep": {"arms": {"lora-npo": {"grid": grid}}}})
+    ran = project.run("--configfile", "tests/e2e/reduced.yaml", str(change), "--", "sweep")
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-4000:]
+    folder = project.results / "sweep" / "lora-npo"
+    table = pd.read_parquet(folder / "trials.parquet")
+    assert table["training.learning_rate"].tolist() == grid["training.learning_rate"]
+    assert table["s_mem"].between(0, 1).all()
+    assert table["s_mem"].is_monotonic_increasing  # a rate of 0.0001 for 20 steps hardly trains
+    assert set(pd.read_parquet(folder / f"{table['trial'][0]}.parquet")["split"]) == {"dev"}
+    assert json.loads((folder / "chosen.json").read_text())["trials"] == 2
+    wider = _overlay(
+        tmp_path,
+        {"sweep": {"arms": {"lora-npo": {"grid": {"training.learning_rate": [0.0001, 0.003, 0.01]}}}}},
+    )
+    assert project.planned("--configfile", "tests/e2e/reduced.yaml", str(wider), "--", "sweep") == {
+        "sweep": 1, "sweep_choice": 1, "sweep_trial": 1,
+    }  # fmt: skip
 
 
 def _overlay(folder: Path, content: dict, name: str = "change.yaml") -> Path:

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from mmie.activations.extract import extract_language
 from mmie.interventions import FitData
 from mmie.interventions.interface import base_weights_hash
 from mmie.models.loading import save_model
-from mmie.sae.formats import save_sae
+from mmie.sae.formats import load_sae, save_sae
 from mmie.sae.topk import TopKSAE
 from mmie.training.reference import reference_log_likelihoods
 
@@ -31,7 +32,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2, "alpha": 4.0, "training": TRAINING},
     "reft": {"rank": 3, "training": TRAINING},
     "sae_clamp": {"features": 3, "strength": 2.0},
+    "diff_means": {},
+    "leace": {},
+    "script_scrub": {},
+    "subspace": {},
+    "language_neurons": {"share": 0.2},
+    "prompt_only": {"instruction": "w9 w8 w7"},
+    "full": {"training": {**TRAINING, "learning_rate": 0.01}},
+    "task_vector": {"training": {"steps": 6, "learning_rate": 0.02, "batch": 6, "checkpoint_every": 3}},
+    "rmu": {"training": {"steps": 6, "learning_rate": 0.02, "batch": 6, "checkpoint_every": 3}},
 }
+FIRST_WORD = {"xx": 4, "xx_Latn": 22, "yy": 31, "zz": 49}
 
 
 @pytest.fixture
@@ -59,6 +70,26 @@ def latent_table() -> pd.DataFrame:
 
 
 @pytest.fixture
+def toy_activations(
+    tmp_path_factory: pytest.TempPathFactory,
+    toy_model: Any,
+    toy_tokenizer: Any,
+    toy_rows: Callable[..., pd.DataFrame],
+) -> Path:
+    """Stored activations of four toy languages, half of the 44 items FIT and half DEV.
+
+    Made once a session: the toy model is the same every time, and nothing writes here.
+    """
+    root = tmp_path_factory.getbasetemp() / "toy_activations"
+    for language, first_word in FIRST_WORD.items():
+        if not (root / language).exists():
+            rows = toy_rows(language, count=44, first_word=first_word)
+            rows["split"] = ["fit", "dev"] * 22
+            extract_language(toy_model, toy_tokenizer, rows, root / language)
+    return root
+
+
+@pytest.fixture
 def toy_data(
     tmp_path: Path,
     toy_model: Any,
@@ -66,6 +97,7 @@ def toy_data(
     toy_rows: Callable[..., pd.DataFrame],
     toy_sae: TopKSAE,
     latent_table: pd.DataFrame,
+    toy_activations: Path,
 ) -> FitData:
     """Everything that any kind may need; the oracle is the toy model with other weights."""
     oracle = type(toy_model)(toy_model.config)
@@ -81,14 +113,36 @@ def toy_data(
     return FitData(
         tokenizer=toy_tokenizer,
         forget=forget,
-        retain=toy_rows("yy", first_word=31),
+        retain=pd.concat(
+            [toy_rows(name, first_word=FIRST_WORD[name]) for name in ("yy", "zz")], ignore_index=True
+        ),
         reference=reference_log_likelihoods(toy_model, toy_tokenizer, forget),
         layers=(1,),
+        layer_scores={0: 1.5, 1: 2.0},
+        activations=toy_activations,
+        forget_languages=("xx", "xx_Latn"),
+        retain_languages=("yy", "zz"),
         oracle=tmp_path / "oracle",
         sae=tmp_path / "sae",
         latents={1: latent_table},
         residual_norms={1: 0.1},
     )
+
+
+@pytest.fixture
+def talkative(toy_model: Any, toy_data: FitData) -> Any:
+    """The toy model with an output head of its own; tied, it repeats its last word whatever is done."""
+    generator = torch.Generator().manual_seed(4)
+    toy_model.lm_head.weight = torch.nn.Parameter(torch.randn(64, 16, generator=generator))
+    resave_sae(toy_data, toy_model)
+    return toy_model
+
+
+def resave_sae(data: FitData, model: Any) -> None:
+    """Declare the toy autoencoder to belong to a model that was changed after it."""
+    assert data.sae is not None
+    sae = load_sae(data.sae / "layer1", layer=1)
+    save_sae(sae, data.sae / "layer1", layer=1, model_hash=base_weights_hash(model))
 
 
 @pytest.fixture

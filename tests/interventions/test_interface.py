@@ -15,11 +15,12 @@ from mmie.errors import InputError
 from mmie.interventions import KINDS, FitData, assert_restored, build, load_intervention, probe_hash
 from mmie.interventions.interface import base_weights_hash, default_probe
 from mmie.io import read_json, read_safetensors, write_json, write_safetensors
+from mmie.models.generation import generate_greedy
 from mmie.models.hooks import hook_count
 
 EVERY = sorted(KINDS)
 ACTING = [kind for kind in EVERY if kind != "none"]
-WITH_TENSORS = ["lora", "reft", "sae_clamp"]
+WITH_TENSORS = [kind for kind in EVERY if kind not in ("none", "oracle", "noise", "prompt_only")]
 
 
 @pytest.mark.regression("SAE-24")
@@ -81,7 +82,7 @@ def test_tensors_that_do_not_fit_are_an_error(kind: str, damage: str, tmp_path: 
     tensors = read_safetensors(file)
     first = sorted(tensors)[0]
     if damage == "missing":
-        del tensors[first]
+        tensors["left"] = tensors.pop(first) * 0
     elif damage == "extra":
         tensors["stowaway"] = torch.zeros(1)
     elif damage == "renamed":
@@ -116,6 +117,59 @@ def test_an_arm_of_another_base_is_refused(kind: str, toy_model: Any, fitted: An
         pass
 
 
+STATEFUL = [("sae_clamp", {"gate": gate}) for gate in ("dsg", "window", "cusum", "language")]
+ARMS = [*((kind, {}) for kind in EVERY), *STATEFUL, ("subspace", {"baked": True})]
+
+
+@pytest.mark.parametrize(("kind", "options"), ARMS)
+def test_a_padded_batch_generates_what_single_prompts_do(
+    kind: str, options: dict[str, Any], talkative: Any, toy_data: FitData, fitted: Any
+) -> None:
+    prompts = ["w5 w6 w7 w8 w9", "w20", "w31 w32 w33", "w40 w41", "w12 w50 w13 w51"]
+    found = []
+    with fitted(kind, **options).applied(talkative) as changed:
+        for batch_size in (1, 5):
+            found.append(
+                generate_greedy(changed, toy_data.tokenizer, prompts, max_new_tokens=6, batch_size=batch_size)
+            )
+    assert found[0] == found[1]
+    if kind != "oracle":  # whose head is tied: it repeats itself
+        assert max(len(set(text.split())) for text in found[0]) > 2
+
+
+@pytest.mark.parametrize(("kind", "options"), ARMS)
+def test_a_padded_batch_is_as_likely_as_single_rows(
+    kind: str, options: dict[str, Any], talkative: Any, toy_data: FitData, fitted: Any
+) -> None:
+    from mmie.training.reference import reference_log_likelihoods
+
+    rows = toy_data.retain
+    assert rows is not None
+    with fitted(kind, **options).applied(talkative) as changed:
+        together, alone = (
+            reference_log_likelihoods(changed, toy_data.tokenizer, rows, batch_size=size)["nll_sum"].tolist()
+            for size in (32, 1)
+        )
+    assert together == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.regression("SAE-16")
+@pytest.mark.parametrize(("kind", "options"), [arm for arm in ARMS if arm[0] != "oracle"])
+def test_a_half_precision_model_stays_one(
+    kind: str, options: dict[str, Any], toy_model: Any, toy_data: FitData, logits: Any
+) -> None:
+    from .conftest import OPTIONS, resave_sae
+
+    toy_model.to(torch.bfloat16)
+    resave_sae(toy_data, toy_model)
+    arm = build({"kind": kind, **OPTIONS[kind], **options})
+    arm.fit(toy_model, toy_data, seed=1)
+    before = logits(toy_model)
+    with arm.applied(toy_model) as changed:
+        assert logits(changed).dtype == torch.bfloat16
+    assert torch.equal(logits(toy_model), before)
+
+
 @pytest.mark.regression("SAE-26")
 def test_only_arms_that_draw_or_train_have_seeds(fitted: Any) -> None:
     seeded = {kind: fitted(kind).seeded for kind in EVERY}
@@ -126,8 +180,18 @@ def test_only_arms_that_draw_or_train_have_seeds(fitted: Any) -> None:
         "lora": True,
         "reft": True,
         "sae_clamp": False,
+        "diff_means": False,
+        "leace": False,
+        "script_scrub": False,
+        "subspace": False,
+        "language_neurons": False,
+        "prompt_only": False,
     }
     assert fitted("sae_clamp", picker="random").seeded
+    assert fitted("diff_means", direction="random").seeded
+    assert fitted("leace", shuffled=True).seeded
+    assert fitted("subspace", layers="random").seeded
+    assert fitted("language_neurons", picker="random").seeded
 
 
 @pytest.mark.parametrize("kind", ["noise", "lora", "reft"])
@@ -196,7 +260,7 @@ def test_training_reads_the_reference_from_the_same_weights(
     from .conftest import OPTIONS
 
     base, seen = logits(toy_model), []
-    original: Callable[..., Any] = loop.retain_step
+    original: Callable[..., Any] = loop.take_step
 
     def looking(model: Any, *rest: Any) -> Any:
         with disabled(model):
@@ -206,7 +270,7 @@ def test_training_reads_the_reference_from_the_same_weights(
         seen.append((same, torch.equal(logits(model), base), alive))
         return original(model, *rest)
 
-    monkeypatch.setattr(loop, "retain_step", looking)
+    monkeypatch.setattr(loop, "take_step", looking)
     build({"kind": kind, **OPTIONS[kind]}).fit(toy_model, toy_data, seed=1)
     gc.collect()
     assert seen[0] == (True, True, 1), "step 0 is the reference"

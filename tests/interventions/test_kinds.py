@@ -14,9 +14,10 @@ from mmie.interventions import FitData, build, load_intervention
 from mmie.interventions.interface import base_weights_hash
 from mmie.interventions.lora import target_modules
 from mmie.interventions.reft import LoreftEdit, loreft, orthonormal_rows
-from mmie.interventions.sae_clamp import Clamp, choose_latents
+from mmie.interventions.sae_clamp import Clamp
 from mmie.models.hooks import disabled
 from mmie.models.loading import load_model, save_model
+from mmie.sae.pickers import choose_latents
 
 # ---------------------------------------------------------------------------------------- weights
 
@@ -199,8 +200,9 @@ def test_strength_zero_is_the_identity(toy_model: Any, fitted: Any, logits: Any)
 
 @pytest.mark.regression("SAE-15")
 def test_strength_counts_in_residual_norms(fitted: Any) -> None:
-    tensors = fitted("sae_clamp", strength=2.0).fitted.tensors
-    size = tensors["layers.1.clamp"] * tensors["layers.1.directions"].norm(dim=1)
+    arm = fitted("sae_clamp", strength=2.0)
+    clamp = arm._edit("1", arm.fitted.facts["layers"]["1"], torch.device("cpu"))
+    size = clamp.clamp * clamp.directions.norm(dim=1)
     assert size.tolist() == pytest.approx([2.0 * 0.1] * 3, abs=1e-6)
 
 
@@ -236,7 +238,7 @@ def test_random_latents_fire_as_often_as_the_picked(latent_table: Any) -> None:
 
 
 def test_too_few_latents_for_the_forget_language_is_an_error(latent_table: Any) -> None:
-    with pytest.raises(InputError, match="4 latents of layer 1 speak for the forget"):
+    with pytest.raises(InputError, match="4 latents of layer 1 score above 0, 5 are wanted"):
         choose_latents(latent_table, "contrast", 5, layer=1, seed=1)
 
 

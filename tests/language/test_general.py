@@ -42,7 +42,9 @@ def test_line_breaks_do_not_end_a_text(member) -> None:
 
 
 @pytest.mark.regression("LID-07")
-@pytest.mark.parametrize(("name", "module"), [("fasttext", "fasttext"), ("langid", "py3langid.langid")])
+@pytest.mark.parametrize(
+    ("name", "module"), [("fasttext", "fasttext"), ("langid", "py3langid.langid"), ("cld3", "gcld3")]
+)
 def test_requested_member_that_is_not_installed_is_an_error(monkeypatch, name, module) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match="pip install"):
@@ -65,3 +67,21 @@ def test_description_names_model_and_version(member) -> None:
     description = member.description()
     assert description["member"] == member.name
     assert description.get("sha256") or description.get("version")
+
+
+def test_batched_langid_votes_as_the_library_does_for_each_text() -> None:
+    member = Langid(floor=0.0)
+    texts = [*LABELLED, "", "12 !", "ÉCOLE NATIONALE", "a", "x" * 300, "Les enfants jouent", "日本語です"] * 2
+    votes = member.vote(texts)
+    single = [member._model.classify(text) for text in texts]
+    assert [vote.confidence for vote in votes] == pytest.approx([value for _, value in single], abs=1e-5)
+    sure = [place for place, (_, confidence) in enumerate(single) if confidence > 0.1]
+    assert [votes[place].label for place in sure] == [single[place][0] for place in sure]
+
+
+def test_own_fasttext_model_wins_over_lid176() -> None:
+    from mmie.language.latin import SHIPPED
+
+    member = general_member("fasttext", fasttext_model=SHIPPED)
+    assert member.vote(["amader gramer lokera sobai mile ei kajti korechilo"])[0].label == "bn_Latn"
+    assert member.description()["model"] == "latin.ftz"

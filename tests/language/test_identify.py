@@ -127,11 +127,77 @@ def test_known_answer_of_one_language_decides_where_nothing_else_could(identifie
 @pytest.mark.regression("LID-07")
 def test_building_with_an_absent_member_or_without_rows_is_an_error(rows) -> None:
     with pytest.raises(InputError, match="not a member"):
-        build_identifier(rows, members=["cld3"])
+        build_identifier(rows, members=["cld9"])
     with pytest.raises(InputError, match="no rows"):
         build_identifier(pd.DataFrame(columns=["language", "script", "split", "kind", "prompt", "answer"]))
 
 
 def test_description_holds_every_member_for_the_manifest(identifier) -> None:
     members = [entry["member"] for entry in identifier.description()["members"]]
-    assert members == ["fasttext", "langid", "romanised"]
+    assert members == ["fasttext", "langid", "latin", "romanised"]
+
+
+ROMANISED_PUNJABI = "tusin kithe ja rahe ho te kadon vapas aaoge"
+
+
+def shipped(label: str, confidence: float = 0.95) -> Stub:
+    stub = Stub("latin", otherwise=label)
+    stub.vote = lambda texts: [Vote("latin", label, confidence) for _ in texts]  # type: ignore[method-assign]
+    return stub
+
+
+@pytest.mark.regression("LID-09")
+def test_romanised_text_outside_the_experiment_keeps_its_own_name(identifier) -> None:
+    verdict = identifier.identify([ROMANISED_PUNJABI])[0]
+    assert (verdict.language, verdict.basis) in {("pa_Latn", "romanised"), (ABSTAIN, "no majority")}
+    alone = Identifier(SCRIPTS, identifier.members, latin=identifier.latin)
+    assert alone.identify([ROMANISED_PUNJABI])[0].language == "pa_Latn"
+    assert alone.agreement(ROMANISED_PUNJABI, "en") == "other"
+
+
+def test_classifier_for_latin_script_is_not_asked_about_other_scripts() -> None:
+    latin = Stub("latin", otherwise="hi_Latn")
+    verdicts = Identifier(SCRIPTS, [Stub("a", otherwise="hi")], latin=latin).identify([HINDI, "a b c d e"])
+    assert latin.asked == 1
+    assert [len(verdict.votes) for verdict in verdicts] == [1, 2]
+
+
+def test_english_of_the_latin_classifier_is_one_vote_more() -> None:
+    text = "one two three four"
+    members = [Stub("a", otherwise="en"), Stub("b", otherwise="af")]
+    assert Identifier(SCRIPTS, members).identify([text])[0].language == ABSTAIN
+    heard = Identifier(SCRIPTS, members, latin=shipped("en")).identify([text])[0]
+    assert (heard.language, heard.basis) == ("en", "majority")
+
+
+def test_mixed_languages_abstain_unless_two_general_members_agree() -> None:
+    text = "yah kaam was finished yesterday"
+    torn = Identifier(SCRIPTS, [Stub("a", otherwise="en"), Stub("b")], latin=shipped("mixed"))
+    agreed = Identifier(
+        SCRIPTS, [Stub("a", otherwise="en"), Stub("b", otherwise="en")], latin=shipped("mixed")
+    )
+    assert torn.identify([text])[0][::2] == (ABSTAIN, "mixed languages")
+    assert agreed.identify([text])[0].language == "en"
+
+
+@pytest.mark.regression("LID-05")
+@pytest.mark.parametrize(
+    ("rival", "confidence", "language"),
+    [
+        ("pa_Latn", 0.95, ABSTAIN),
+        ("pa_Latn", 0.8, "hi_Latn"),
+        ("mixed", 0.99, "hi_Latn"),
+        ("hi_Latn", 0.9, "hi_Latn"),
+    ],
+)
+def test_sure_rival_ties_with_the_closed_set(identifier, rival, confidence, language) -> None:
+    rivals = Identifier(
+        identifier.scripts, [Stub("a")], romanised=identifier.romanised, latin=shipped(rival, confidence)
+    )
+    assert rivals.identify(["nepal ki mudra kya hai?"])[0].language == language
+
+
+def test_short_latin_text_is_not_decided_by_the_latin_classifier() -> None:
+    verdict = Identifier(SCRIPTS, [], latin=shipped("hi_Latn", 0.99)).identify(["kya hai"])[0]
+    assert (verdict.language, verdict.basis) == (ABSTAIN, "short")
+    assert verdict.votes[0].label == "hi_Latn"

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from mmie.errors import InputError
-from mmie.models.blocks import find_blocks
+from mmie.models.blocks import block_device, find_blocks, name_blocks, neurons, verify_blocks
 
 LAYERS = 3
 
@@ -107,3 +107,83 @@ def test_two_lists_that_qualify_need_a_path() -> None:
     with pytest.raises(InputError, match="several lists"):
         find_blocks(model)
     assert find_blocks(model, path="model.layers") is model.model.layers
+
+
+def test_the_error_says_what_was_looked_for_and_which_key_names_the_path() -> None:
+    model = tiny("llama")
+    model.adapters = nn.ModuleList(nn.Linear(2, 2) for _ in range(LAYERS))
+    with pytest.raises(
+        InputError, match=r"Looked for: module lists of 3 members.*adapters \(3\).*model\.blocks"
+    ):
+        find_blocks(model)
+
+
+def test_a_named_list_is_found_without_its_path_also_under_a_wrapper() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = tiny("llama")
+    model.adapters = nn.ModuleList(nn.Linear(2, 2) for _ in range(LAYERS))
+    assert name_blocks(model, "model.layers") is model.model.layers
+    assert find_blocks(model) is model.model.layers
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    assert find_blocks(wrapped) is model.model.layers
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_probe_runs_through_the_blocks_in_order(architecture: str) -> None:
+    model = tiny(architecture)
+    verify_blocks(model)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.regression("ACT-18")
+def test_a_list_of_the_right_length_that_never_runs_is_found_out() -> None:
+    model = tiny("llama")
+    model.adapters = nn.ModuleList(nn.Linear(2, 2) for _ in range(LAYERS))
+    name_blocks(model, "adapters")
+    with pytest.raises(InputError, match=r"probe of 4 tokens called blocks .*model\.blocks"):
+        verify_blocks(model)
+
+
+@pytest.mark.parametrize(("architecture", "width"), [("llama", 32), ("gpt2", 64), ("neox", 32)])
+def test_neurons_are_what_the_activation_function_returns(architecture: str, width: int) -> None:
+    model, shapes = tiny(architecture), []
+    watch = neurons(find_blocks(model)[0]).register_forward_hook(
+        lambda _module, _inputs, output: shapes.append(tuple(output.shape))
+    )
+    with torch.no_grad():
+        model(input_ids=torch.tensor([[1, 5, 6]]))
+    watch.remove()
+    assert shapes == [(1, 3, width)]
+
+
+def test_a_block_without_one_activation_module_has_no_neurons_to_edit() -> None:
+    with pytest.raises(InputError, match="one activation function a block is expected, found none"):
+        neurons(find_blocks(tiny("bloom"))[0])
+
+
+@pytest.mark.regression("ACT-30")
+def test_a_model_whose_weights_are_elsewhere_runs_edits_where_its_blocks_compute() -> None:
+    """accelerate keeps the weights off the device (`meta`) and fetches them for each block."""
+    from accelerate import cpu_offload
+
+    from mmie.models.hooks import edit
+
+    whole = tiny("llama")
+    model = tiny("llama")
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    block = find_blocks(model)[1]
+    assert next(block.parameters()).device.type == "meta"
+    assert block_device(block) == torch.device("cpu")
+    ids, found = torch.tensor([[1, 5, 6, 7]]), []
+    for one in (whole, model):
+        step = torch.ones(16, device=block_device(find_blocks(one)[1]))
+        with torch.no_grad(), edit(one, {1: lambda hidden, keep, step=step: hidden + step}):
+            found.append(one(input_ids=ids).logits)
+    assert torch.allclose(*found, atol=1e-6)
+
+
+@pytest.mark.regression("ACT-30")
+def test_weights_that_are_nowhere_are_refused() -> None:
+    with pytest.raises(InputError, match="no device map says where they run"):
+        block_device(nn.Linear(2, 2, device="meta"))

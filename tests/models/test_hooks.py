@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from mmie.errors import InputError
-from mmie.models.hooks import capture, disabled, edit, hook_count, kept_tokens, unwrap
+from mmie.models.hooks import Pass, capture, disabled, edit, hook_count, kept_tokens, unwrap
 
 
 def tiny_llama() -> LlamaForCausalLM:
@@ -289,3 +289,32 @@ def test_exactly_the_first_real_token_is_not_kept(sequences: list[tuple[int, int
         assert sum(kept) == length - 1
         assert not kept[first]
         assert all(real for real, is_kept in zip(row, kept, strict=True) if is_kept)
+
+
+@pytest.mark.regression("ACT-31")
+def test_a_forward_moves_casts_and_replaces_nothing() -> None:
+    from mmie.interventions.operations import ablate
+
+    model = tiny_llama()
+    direction = torch.nn.functional.normalize(torch.arange(16.0), dim=0)
+
+    def places() -> list[tuple[int, torch.device, torch.dtype]]:
+        return [(id(value), value.device, value.dtype) for value in [*model.parameters(), direction]]
+
+    before = places()
+    with torch.no_grad(), edit(model, {1: lambda hidden, keep: ablate(hidden, direction)}):
+        model(input_ids=IDS, attention_mask=MASK)
+        assert places() == before
+    assert places() == before
+
+
+def test_an_edit_with_a_memory_is_told_where_a_request_begins() -> None:
+    model, seen = tiny_llama(), []
+    with torch.no_grad(), edit(model, {0: shift}, on_pass=seen.append):
+        cache = model(input_ids=IDS[:1], use_cache=True).past_key_values
+        model(input_ids=torch.tensor([[9]]), past_key_values=cache, use_cache=True)
+        with disabled(model):
+            model(input_ids=IDS[:1])
+    assert [given.past for given in seen] == [0, 5]
+    assert all(isinstance(given, Pass) for given in seen)
+    assert seen[1].ids.tolist() == [[9]]

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmie.objectives.retain import masked_kl, nll, token_kl, token_kl_cached, top_tokens
+from mmie.objectives.retain import (
+    hidden_distance,
+    masked_kl,
+    nll,
+    token_jsd,
+    token_kl,
+    token_kl_cached,
+    top_tokens,
+)
 
 LOG = math.log
 
@@ -71,3 +80,32 @@ def test_cached_kl_has_finite_gradients_when_nothing_is_left_over() -> None:
 
 def test_mean_nll_weighs_items_not_tokens() -> None:
     assert nll(torch.tensor([6.0, 1.0]), torch.tensor([6, 1])).tolist() == [1.0, 1.0]
+
+
+def test_jsd_is_zero_at_the_reference_and_log_two_between_disjoint_distributions() -> None:
+    logits = torch.randn(2, 3, 9)
+    assert token_jsd(logits, logits.clone()).abs().max().item() == pytest.approx(0.0, abs=1e-6)
+    one, other = torch.tensor([200.0, 0.0]), torch.tensor([0.0, 200.0])
+    assert token_jsd(one, other).item() == pytest.approx(LOG(2), abs=1e-6)
+
+
+def test_jsd_by_hand_and_symmetric() -> None:
+    # p = (3/4, 1/4), p0 = (1/4, 3/4), middle (1/2, 1/2).
+    p, p0 = torch.tensor([0.75, 0.25]).log(), torch.tensor([0.25, 0.75]).log()
+    by_hand = 0.75 * LOG(1.5) + 0.25 * LOG(0.5)
+    assert token_jsd(p, p0).item() == pytest.approx(by_hand, abs=1e-6)
+    assert token_jsd(p0, p).item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_hidden_distance_is_the_squared_norm_over_the_width() -> None:
+    hidden = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]])
+    assert hidden_distance(hidden, torch.zeros(2, 4)).tolist() == [7.5, 0.0]
+    assert hidden_distance(hidden, hidden).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("divergence", [token_kl, token_jsd])
+def test_gradients_are_those_of_finite_differences(divergence: Any) -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits, reference = (torch.randn(2, 3, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: divergence(z, reference), (logits,))

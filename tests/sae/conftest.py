@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mmie.activations.storage import ActivationStore, create_rows
 from mmie.io import write_json, write_parquet, write_safetensors
@@ -46,3 +48,28 @@ def _write(
         report = {"layers": [layer], "identity": {}, "sink_factor": 10, "median_norm": {str(layer): 1}}
         write_json(directory / "extraction.json", report)
     return ActivationStore(root, layer, list(languages))
+
+
+@pytest.fixture
+def tiny_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]:
+    """A random model of two blocks, its tokenizer of 20 words, and three items."""
+    words = ["<pad>", "<s>", "</s>", "<unk>", *(f"w{at}" for at in range(20))]
+    raw = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=24,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            intermediate_size=32,
+            initializer_range=0.5,
+        )
+    ).eval()
+    table = pd.DataFrame({"prompt": ["w1 w2", "w3 w4 w5 w6", "w7"], "answer": ["w8", "w9", "w2 w3"]})
+    return model, tokenizer, table

@@ -7,7 +7,15 @@ import torch
 
 from mmie.errors import InputError
 from mmie.io import read_json, read_safetensors, write_json, write_safetensors
-from mmie.sae.formats import CONFIG, WEIGHTS, load_sae, save_sae
+from mmie.sae.architectures import ARCHITECTURES, build
+from mmie.sae.autoencoder import SparseAutoencoder
+from mmie.sae.formats import (
+    CONFIG,
+    WEIGHTS,
+    load_sae,
+    load_sparsify,
+    save_sae,
+)
 from mmie.sae.topk import TopKSAE
 
 
@@ -91,6 +99,128 @@ def test_missing_truncated_and_strange_files_are_errors(tmp_path: Path) -> None:
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     config = read_json(tmp_path / CONFIG)
-    write_json(tmp_path / CONFIG, {**config, "architecture": "jumprelu"})
-    with pytest.raises(InputError, match="jumprelu"):
+    write_json(tmp_path / CONFIG, {**config, "architecture": "standard"})
+    with pytest.raises(InputError, match="standard"):
         load_sae(tmp_path)
+    write_json(tmp_path / CONFIG, {**config, "architecture": "jumprelu"})
+    with pytest.raises(InputError, match="threshold"):
+        load_sae(tmp_path)
+
+
+def random_sae(architecture: str, seed: int = 0) -> SparseAutoencoder:
+    """Every parameter random, thresholds positive."""
+    generator = torch.Generator().manual_seed(seed)
+    sae = build(architecture, 6, 16, 3)
+    sae.initialise(torch.randn(6, generator=generator), generator)
+    with torch.no_grad():
+        for name, parameter in sae.named_parameters():
+            if name != "w_dec":
+                parameter += 0.2 * torch.rand(parameter.shape, generator=generator)
+    return sae.requires_grad_(False)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_comes_back_bit_equal(tmp_path: Path, architecture: str) -> None:
+    sae = random_sae(architecture)
+    save_sae(sae, tmp_path, layer=1)
+    again = load_sae(tmp_path, layer=1)
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(again(x), sae(x))
+    assert again.format == sae.format and again.k == 3
+    assert read_json(tmp_path / CONFIG)["metadata"]["trained_as"] == architecture
+
+
+@pytest.mark.parametrize("architecture", ["jumprelu", "gated"])
+def test_learnt_thresholds_follow_the_convention_of_saelens(tmp_path: Path, architecture: str) -> None:
+    sae = random_sae(architecture)
+    save_sae(sae, tmp_path, layer=1)
+    weights = read_safetensors(tmp_path / WEIGHTS)
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    u = (x - weights["b_dec"]) @ weights["W_enc"]
+    # SAELens 6: encode of JumpReLUSAE and of GatedSAE.
+    if architecture == "jumprelu":
+        u = u + weights["b_enc"]
+        codes = u.relu() * (u > weights["threshold"])
+    else:
+        open_gates = u + weights["b_gate"] > 0
+        codes = open_gates * (u * weights["r_mag"].exp() + weights["b_mag"]).relu()
+    assert 0 < (codes > 0).sum() < codes.numel()
+    assert torch.allclose(codes @ weights["W_dec"] + weights["b_dec"], sae(x), atol=1e-5)
+
+
+def test_decoder_norms_that_saelens_ranks_by_are_folded_exactly(tmp_path: Path) -> None:
+    sae = saved(tmp_path)
+    weights = read_safetensors(tmp_path / WEIGHTS)
+    norms = torch.linspace(0.5, 2, 12)
+    weights["W_dec"] = weights["W_dec"] * norms[:, None]
+    write_safetensors(tmp_path / WEIGHTS, weights)
+    config = read_json(tmp_path / CONFIG)
+    write_json(tmp_path / CONFIG, {**config, "rescale_acts_by_decoder_norm": True})
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
+    # SAELens: pre-activations times the norms are compared; codes over the norms are decoded.
+    u = ((x - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]) * norms
+    values, indices = u.topk(3)
+    codes = torch.zeros(40, 12).scatter_(1, indices, values.relu())
+    expected = (codes / norms) @ weights["W_dec"] + weights["b_dec"]
+    again = load_sae(tmp_path)
+    assert torch.allclose(again(x), expected, atol=1e-5)
+    assert torch.allclose(again.w_dec.norm(dim=1), torch.ones(12), atol=1e-6)
+    assert not torch.allclose(sae(x), expected, atol=1e-2)
+
+
+def write_sparsify(directory: Path, **changes: object) -> dict[str, torch.Tensor]:
+    """Files as sparsify 1.3.3 writes them; `num_latents` is 0 unless it was set."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        "encoder.weight": torch.randn(12, 6, generator=generator),
+        "encoder.bias": torch.randn(12, generator=generator),
+        "W_dec": torch.nn.functional.normalize(torch.randn(12, 6, generator=generator)),
+        "b_dec": torch.randn(6, generator=generator),
+    }
+    write_safetensors(directory / "sae.safetensors", weights)
+    config = {
+        "activation": "topk",
+        "expansion_factor": 2,
+        "normalize_decoder": True,
+        "num_latents": 0,
+        "k": 3,
+        "multi_topk": False,
+        "skip_connection": False,
+        "transcode": False,
+        "d_in": 6,
+    }
+    write_json(directory / CONFIG, {**config, **changes})
+    return weights
+
+
+def test_sparsify_files_are_read(tmp_path: Path) -> None:
+    weights = write_sparsify(tmp_path)
+    sae = load_sparsify(tmp_path)
+    x = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+    values, indices = ((x - weights["b_dec"]) @ weights["encoder.weight"].T + weights["encoder.bias"]).topk(3)
+    codes = torch.zeros(20, 12).scatter_(1, indices, values.relu())
+    assert torch.allclose(sae(x), codes @ weights["W_dec"] + weights["b_dec"], atol=1e-5)
+    assert (sae.width, sae.latents, sae.k) == (6, 12, 3)
+
+
+@pytest.mark.parametrize(
+    "change", [{"transcode": True}, {"skip_connection": True}, {"activation": "groupmax"}]
+)
+def test_what_is_no_topk_autoencoder_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    write_sparsify(tmp_path, **change)
+    with pytest.raises(InputError, match=next(iter(change))):
+        load_sparsify(tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_saelens_gives_the_same_reconstructions_both_ways(tmp_path: Path, architecture: str) -> None:
+    saelens = pytest.importorskip(
+        "sae_lens", reason="SAELens is not installed here; bench/sae/requirements-saelens.txt has it"
+    )
+    sae = random_sae(architecture)
+    save_sae(sae, tmp_path / "ours", layer=1)
+    theirs = saelens.SAE.load_from_disk(tmp_path / "ours")
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(theirs(x), sae(x), atol=1e-5)
+    theirs.save_model(tmp_path / "theirs")
+    assert torch.allclose(load_sae(tmp_path / "theirs")(x), sae(x), atol=1e-5)

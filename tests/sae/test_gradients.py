@@ -3,18 +3,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmie.sae.gradients import (
-    _code_gradient_fused,
-    _code_gradient_gathered,
-    loss,
-    step_gradients,
-)
+from mmie.sae.architectures import build
+from mmie.sae.gradients import TopKFamily, loss, step_gradients
+from mmie.sae.jumprelu import BatchTopKSAE
 from mmie.sae.topk import TopKSAE
 
+FAMILY = ("topk", "batchtopk", "matryoshka")
 
-def random_sae(seed: int = 0, width: int = 8, latents: int = 24, k: int = 3) -> TopKSAE:
+
+def random_sae(
+    architecture: str = "topk", seed: int = 0, width: int = 8, latents: int = 24, k: int = 3
+) -> TopKFamily:
     generator = torch.Generator().manual_seed(seed)
-    sae = TopKSAE(width, latents, k).double()
+    prefixes = (0.25, 0.5, 1.0) if architecture == "matryoshka" else None
+    sae = build(architecture, width, latents, k, prefixes).double()
+    assert isinstance(sae, TopKSAE | BatchTopKSAE)
     sae.initialise(torch.randn(width, generator=generator), generator)
     with torch.no_grad():
         sae.w_enc += 0.3 * torch.randn(latents, width, generator=generator)
@@ -27,10 +30,11 @@ def rows(seed: int = 0, count: int = 40) -> torch.Tensor:
     return torch.randn(count, 8, generator=generator).double()
 
 
+@pytest.mark.parametrize("architecture", FAMILY)
 @pytest.mark.parametrize("dead_count", [0, 3, 20])
 @pytest.mark.parametrize("shift", [0.0, -3.0])
-def test_sparse_gradients_equal_autograd(dead_count: int, shift: float) -> None:
-    sae, x = random_sae(), rows()
+def test_sparse_gradients_equal_autograd(architecture: str, dead_count: int, shift: float) -> None:
+    sae, x = random_sae(architecture), rows()
     dead = torch.zeros(24, dtype=torch.bool)
     dead[torch.arange(dead_count)] = True
     with torch.no_grad():
@@ -42,7 +46,7 @@ def test_sparse_gradients_equal_autograd(dead_count: int, shift: float) -> None:
     assert float(found.loss) == pytest.approx(value.item(), abs=1e-12)
     for name in ("w_enc", "b_enc", "w_dec", "b_dec"):
         expected = getattr(sae, name).grad
-        assert torch.allclose(getattr(found, name), expected, atol=1e-12, rtol=0), name
+        assert torch.allclose(found.parameters[name], expected, atol=1e-12, rtol=0), name
 
 
 def test_dead_latents_learn_from_the_residual_and_unreachable_ones_do_not() -> None:
@@ -52,21 +56,24 @@ def test_dead_latents_learn_from_the_residual_and_unreachable_ones_do_not() -> N
         sae.b_enc[4:8] = -1e6
     dead = torch.zeros(24, dtype=torch.bool)
     dead[:8] = True
-    with_auxiliary = step_gradients(sae, x, 7.0, dead, 1.0)
-    without = step_gradients(sae, x, 7.0, dead, 0.0)
-    extra = with_auxiliary.w_enc - without.w_enc
+    with_auxiliary = step_gradients(sae, x, 7.0, dead, 1.0).parameters["w_enc"]
+    without = step_gradients(sae, x, 7.0, dead, 0.0).parameters["w_enc"]
+    extra = with_auxiliary - without
     assert (extra[:4].abs().sum(1) > 0).any()
     assert (extra[4:8] == 0).all()
     assert (extra[8:] == 0).all()
 
 
-def test_the_fused_code_gradient_equals_the_portable_one() -> None:
-    generator = torch.Generator().manual_seed(0)
-    grad = torch.randn(300, 8, generator=generator).double()
-    weights = torch.randn(24, 8, generator=generator).double()
-    indices = torch.randint(0, 24, (300, 3), generator=generator)
-    fused = _code_gradient_fused(grad, weights, indices)
-    assert torch.allclose(fused, _code_gradient_gathered(grad, weights, indices), atol=1e-12)
+def test_nested_prefixes_by_hand() -> None:
+    sae = build("matryoshka", 2, 2, 2, (0.5, 1.0)).double()
+    assert isinstance(sae, BatchTopKSAE)
+    with torch.no_grad():
+        sae.w_enc.copy_(torch.eye(2))
+        sae.w_dec.copy_(torch.eye(2))
+    x = torch.tensor([[3.0, 1.0]]).double()
+    # The first latent alone misses (0, 1), both together nothing: mean squared errors 1 and 0.
+    found = step_gradients(sae, x, 1.0, torch.zeros(2, dtype=torch.bool), 0.0)
+    assert float(found.loss) == 0.5
 
 
 def test_firing_is_a_positive_code() -> None:
@@ -76,3 +83,4 @@ def test_firing_is_a_positive_code() -> None:
         sae.w_dec.copy_(torch.eye(2))
     found = step_gradients(sae, torch.tensor([[1.0, -1.0]]), 1.0, torch.zeros(2, dtype=torch.bool), 0.0)
     assert found.fired.tolist() == [True, False]
+    assert found.firings == 1

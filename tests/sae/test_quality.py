@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mmie.activations.storage import ActivationStore
 from mmie.sae.quality import loss_recovered, measure_loss_recovered, measure_quality
@@ -133,34 +132,10 @@ def test_loss_recovered_by_hand() -> None:
     assert math.isnan(loss_recovered(3, 3.1, 3.005))
 
 
-@pytest.fixture(scope="module")
-def parts() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]:
-    words = ["<pad>", "<s>", "</s>", "<unk>", *(f"w{at}" for at in range(20))]
-    raw = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=24,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            intermediate_size=32,
-            initializer_range=0.5,
-        )
-    ).eval()
-    table = pd.DataFrame({"prompt": ["w1 w2", "w3 w4 w5 w6", "w7"], "answer": ["w8", "w9", "w2 w3"]})
-    return model, tokenizer, table
-
-
 def test_the_identity_recovers_all_and_zero_nothing(
-    parts: tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame],
+    tiny_model: tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame],
 ) -> None:
-    model, tokenizer, table = parts
+    model, tokenizer, table = tiny_model
     rows = {"hi": table, "en": table.iloc[:2]}
     same = measure_loss_recovered(model, tokenizer, rows, Stub(16, lambda x: x), 0)
     nothing = measure_loss_recovered(model, tokenizer, rows, Stub(16, torch.zeros_like), 0)
@@ -173,9 +148,9 @@ def test_the_identity_recovers_all_and_zero_nothing(
 
 
 def test_loss_does_not_depend_on_batching(
-    parts: tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame],
+    tiny_model: tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame],
 ) -> None:
-    model, tokenizer, table = parts
+    model, tokenizer, table = tiny_model
     sae = Stub(16, lambda x: 0.5 * x)
     together = measure_loss_recovered(model, tokenizer, {"hi": table}, sae, 1)
     alone = measure_loss_recovered(model, tokenizer, {"hi": table}, sae, 1, token_budget=1)

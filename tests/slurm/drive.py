@@ -30,7 +30,7 @@ ARM_SCORES = RESULTS / "eval/lora-npo/seed1/hi.parquet"
 CHECKPOINTS = RESULTS / "checkpoints/lora-npo/seed1"
 
 # The name under which the plugin submits the job whose first attempt is killed.
-BASE_EVALUATION = "rule_evaluate_wildcards_base_0_hi"
+BASE_EVALUATION = "rule_evaluate_wildcards_base_0"
 PATIENCE = 900
 """Seconds for one call of Snakemake."""
 

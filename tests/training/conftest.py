@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mmie.training.batches import Examples
-from mmie.training.loop import TrainingSets
+from mmie.training.preparation import with_alternates
 from mmie.training.reference import reference_log_likelihoods, reference_sums
+from mmie.training.sets import TrainingSets
 
 
 class Shift(nn.Module):
@@ -36,3 +37,11 @@ def toy_sets(toy_model: Any, toy_tokenizer: Any, toy_rows: Callable[..., Any]) -
     return TrainingSets(
         examples, reference_sums(reference, examples), Examples.from_rows(retain, toy_tokenizer)
     )
+
+
+@pytest.fixture
+def toy_sets_with_alternates(
+    toy_sets: TrainingSets, toy_model: Any, toy_tokenizer: Any, toy_rows: Callable[..., Any]
+) -> TrainingSets:
+    """Every forget row with the answer to another prompt beside its own."""
+    return with_alternates(toy_sets, toy_model, toy_tokenizer, toy_rows("xx"), "altpo", seed=1)

@@ -1,0 +1,182 @@
+"""What reading the residual stream costs, against the model's bare forward and other ways of reading it.
+
+    python bench/activations.py                      # a random Llama of 12 blocks, width 512
+    python bench/activations.py --model data/nano    # a model of your own
+
+Every way runs in a process of its own, so that its peak memory is its own; batches are the same in all.
+Ways: `bare` (decoder forward, nothing read), `mmie` (all blocks, written to disk), `mmie one block`
+(a middle block, forward stopped there), `hidden_states` (decoder with output_hidden_states, masked and
+copied, kept in memory), `causal_lm` (the same through the whole model with its head).
+On a CPU, tokens per CPU-second are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+WAYS = ("bare", "mmie", "mmie one block", "hidden_states", "causal_lm")
+
+
+def main() -> None:
+    """Measure every way and print a table, or one way when called by itself."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", help="directory of a model; a random one by default")
+    parser.add_argument("--items", type=int, default=128)
+    parser.add_argument("--length", type=int, default=128, help="tokens of the longest item")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way:
+        print(json.dumps(measure(options)))
+        return
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    # Rounds are interleaved: a machine that slows down slows all ways down alike.
+    for _ in range(options.rounds):
+        for way in found:
+            command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found[way].append(json.loads(done.stdout.splitlines()[-1]))
+    report(found)
+
+
+def report(found: dict[str, list[dict[str, float]]]) -> None:
+    """Medians over rounds; the ratio is taken within a round, where conditions were most alike."""
+    print(f"{'way':16} {'tokens/s':>10} {'of bare':>8} {'range':>12} {'peak MB':>8} {'over model':>10}")
+    for way, rounds in found.items():
+        speed = statistics.median(entry["tokens_per_second"] for entry in rounds)
+        ratios = [
+            entry["tokens_per_second"] / bare["tokens_per_second"]
+            for entry, bare in zip(rounds, found["bare"], strict=True)
+        ]
+        peak = statistics.median(entry["peak_mb"] for entry in rounds)
+        over = statistics.median(entry["peak_mb"] - entry["loaded_mb"] for entry in rounds)
+        spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
+        print(
+            f"{way:16} {speed:10.0f} {statistics.median(ratios):8.2f} {spread:>12} {peak:8.0f} {over:10.0f}"
+        )
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """Run one way once over all batches, after one batch to warm up."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    model, tokenizer, rows = material(options)
+    work = ways(model, tokenizer, rows, options)[options.way]
+    with tempfile.TemporaryDirectory() as folder:
+        work(Path(folder) / "warm", rows.head(8))
+        loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        # On a CPU its seconds are counted, so that other jobs on the machine disturb less.
+        clock = time.process_time if options.device == "cpu" else time.perf_counter
+        start = clock()
+        tokens = work(Path(folder) / "timed", rows)
+        if options.device != "cpu":
+            torch.cuda.synchronize()
+        seconds = clock() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"tokens_per_second": tokens / seconds, "peak_mb": peak, "loaded_mb": loaded}
+
+
+def material(options: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Model, tokenizer, and rows of many lengths."""
+    import pandas as pd
+    import torch
+
+    from mmie.models.loading import load_model
+
+    root = Path(__file__).resolve().parent.parent
+    model, tokenizer = load_model(options.model or root / "data/nano", device=options.device)
+    if options.model is None:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.manual_seed(0)
+        shape = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 12}
+        config = LlamaConfig(vocab_size=len(tokenizer), num_attention_heads=8, num_key_value_heads=8, **shape)
+        model = LlamaForCausalLM(config).to(options.device).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    words = [word for word, at in sorted(tokenizer.get_vocab().items()) if word.isascii() and word.isalpha()]
+    lengths = torch.randint(options.length // 4, options.length - 2, (options.items,), generator=generator)
+    prompts = []
+    for length in lengths.tolist():
+        drawn = torch.randint(len(words), (length,), generator=generator)
+        ids = [tokenizer.get_vocab()[words[at]] for at in drawn.tolist()]
+        prompts.append(tokenizer.decode(ids))
+    names = [f"item{at}" for at in range(options.items)]
+    rows = pd.DataFrame({"example_id": names, "prompt": prompts, "answer": "x", "split": "fit"})
+    return model, tokenizer, rows
+
+
+def ways(model: Any, tokenizer: Any, rows: Any, options: argparse.Namespace) -> dict[str, Callable[..., int]]:
+    """Each way as a function of a folder and rows that returns the tokens it read, pads included."""
+    import torch
+
+    from mmie.activations.extract import ExtractionOptions, extract_language, length_buckets
+    from mmie.models.blocks import find_decoder
+    from mmie.models.prompts import collate, encode_all, padding_id
+
+    budget = ExtractionOptions().token_budget
+    decoder, blocks = find_decoder(model)
+
+    def batches(some: Any) -> Any:
+        encoded = encode_all(tokenizer, some["prompt"].tolist(), some["answer"].tolist())
+        for indices in length_buckets([len(item.ids) for item in encoded], budget):
+            yield collate([encoded[at] for at in indices], padding_id(tokenizer)).to(options.device)
+
+    def tokens(some: Any) -> int:
+        return sum(batch.input_ids.numel() for batch in batches(some))
+
+    @torch.inference_mode()
+    def bare(_folder: Path, some: Any) -> int:
+        for batch in batches(some):
+            decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long(), use_cache=False)
+        return tokens(some)
+
+    def mmie(layers: tuple[int, ...] | None) -> Callable[[Path, Any], int]:
+        def read(folder: Path, some: Any) -> int:
+            extract_language(model, tokenizer, some, folder, ExtractionOptions(layers=layers))
+            return tokens(some)
+
+        return read
+
+    def stacked(module: Any) -> Callable[[Path, Any], int]:
+        @torch.inference_mode()
+        def read(_folder: Path, some: Any) -> int:
+            kept = []
+            for batch in batches(some):
+                mask = batch.attention_mask
+                output = module(
+                    input_ids=batch.input_ids,
+                    attention_mask=mask.long(),
+                    use_cache=False,
+                    output_hidden_states=True,
+                )
+                kept.append([state[mask].float().cpu() for state in output.hidden_states[1:]])
+            return tokens(some)
+
+        return read
+
+    return {
+        "bare": bare,
+        "mmie": mmie(None),
+        "mmie one block": mmie((len(blocks) // 2,)),
+        "hidden_states": stacked(decoder),
+        "causal_lm": stacked(model),
+    }
+
+
+if __name__ == "__main__":
+    main()

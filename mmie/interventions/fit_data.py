@@ -1,0 +1,74 @@
+"""What a job gives an arm to be fitted on, read from the files that its rule names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmie.interventions.interface import FitData
+from mmie.io import read_json, read_parquet
+
+
+def read_fit_data(
+    given: Mapping[str, Any],
+    *,
+    tokenizer: Any,
+    forget: Sequence[str],
+    retain: Sequence[str],
+    checkpoints: str | Path | None = None,
+) -> FitData:
+    """Read what the rule of an arm gives; what a kind does not need is not there.
+
+    Args:
+        given: inputs by name, each a path or a list of paths: `rows` and `reference` by language, `layers`
+            (selected.json), `oracle`, `sae`, `latents`, `activations` by language.
+        tokenizer: of the base model.
+        forget: forget languages, every written form.
+        retain: retain languages.
+        checkpoints: where training may keep its state.
+
+    Returns:
+        Direct FIT rows of both sides and everything else that was given.
+    """
+    reference = [read_parquet(file) for file in given.get("reference", [])]
+    selected = read_json(given["layers"]) if "layers" in given else {}
+    latents = read_parquet(given["latents"]) if "latents" in given else None
+    activations = [Path(folder) for folder in given.get("activations", [])]
+    return FitData(
+        tokenizer=tokenizer,
+        forget=_fit_rows(given.get("rows", []), forget),
+        retain=_fit_rows(given.get("rows", []), retain),
+        reference=pd.concat(reference, ignore_index=True) if reference else None,
+        layers=tuple(selected.get("layers", ())),
+        layer_scores={int(layer): score for layer, score in selected.get("scores", {}).items()} or None,
+        forget_languages=tuple(forget),
+        retain_languages=tuple(retain),
+        activations=activations[0].parent if activations else None,
+        oracle=Path(given["oracle"]) if "oracle" in given else None,
+        sae=Path(given["sae"]) if "sae" in given else None,
+        latents=None
+        if latents is None
+        else {at: latents[latents["layer"] == at] for at in set(latents["layer"])},
+        residual_norms=_residual_norms([folder for folder in activations if folder.name in retain]),
+        checkpoints=None if checkpoints is None else Path(checkpoints),
+    )
+
+
+def _fit_rows(files: Sequence[str], languages: Sequence[str]) -> pd.DataFrame | None:
+    """FIT rows of some languages; None for an arm that reads none."""
+    tables = [read_parquet(file) for file in files if Path(file).stem in languages]
+    if not tables:
+        return None
+    rows = pd.concat(tables, ignore_index=True)
+    return rows[(rows["kind"] == "direct") & (rows["split"] == "fit")].reset_index(drop=True)
+
+
+def _residual_norms(folders: Sequence[Path]) -> dict[int, float] | None:
+    """Median residual norm of each layer, mean over the languages."""
+    if not folders:
+        return None
+    norms = [read_json(folder / "extraction.json")["median_norm"] for folder in folders]
+    return {int(layer): sum(norm[layer] for norm in norms) / len(norms) for layer in norms[0]}

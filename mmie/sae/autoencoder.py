@@ -1,0 +1,104 @@
+"""What every sparse autoencoder shares: an encoder, unit decoder rows, and sparse decoding."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmie.errors import InputError
+
+
+class SparseAutoencoder(nn.Module, ABC):
+    """x^ = sum_j a_j w_j + b_dec, with codes a >= 0 of which few are positive.
+
+    A latent fires when its code is positive. Which latents fire depends on a row's own values only,
+    never on the batch.
+
+    Args:
+        width: dimension d of the residual stream.
+        latents: number M of latents.
+        k: latents that fire for a token: exactly at most k (TopK), on average (all others).
+    """
+
+    architecture: ClassVar[str]
+    """Name in `sae.architecture`."""
+    format: ClassVar[str]
+    """Name of the inference rule in SAELens' files."""
+
+    def __init__(self, width: int, latents: int, k: int) -> None:
+        super().__init__()
+        if not 1 <= k <= latents:
+            raise InputError(f"sae.k: {k} of {latents} latents cannot fire. Choose 1 to {latents}.")
+        self.width, self.latents, self.k = width, latents, k
+        self.w_enc = nn.Parameter(torch.zeros(latents, width))
+        self.w_dec = nn.Parameter(torch.zeros(latents, width))
+        self.b_dec = nn.Parameter(torch.zeros(width))
+
+    @torch.no_grad()
+    def initialise(self, centre: Tensor, generator: torch.Generator) -> None:
+        """Random unit decoder rows, tied encoder, decoder bias at the data's centre [width].
+
+        Centring the input is what keeps most latents alive from the start (arXiv 2605.31518).
+        """
+        rows = torch.randn(self.latents, self.width, generator=generator)
+        self.w_dec.copy_(functional.normalize(rows, dim=1))
+        self.w_enc.copy_(self.w_dec)
+        self.b_dec.copy_(centre)
+        for bias in self.encoder_biases():
+            bias.zero_()
+
+    @abstractmethod
+    def encoder_biases(self) -> list[Tensor]:
+        """What is in units of the input besides `b_dec`: biases and thresholds, each [latents]."""
+
+    @abstractmethod
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """What decides whether a latent fires, [..., latents]."""
+
+    @abstractmethod
+    def codes(self, x: Tensor) -> Tensor:
+        """Codes of all latents, dense, [..., latents]."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest codes of every row and their latents, each [..., n].
+
+        n is the largest number of latents that fire in a row of `x`; rows with fewer are filled up with
+        latents of code 0, which do not fire.
+        """
+        codes = self.codes(x)
+        firing = (codes > 0).sum(-1)
+        most = max(1, int(firing.max())) if firing.numel() else 1
+        values, indices = codes.topk(most, dim=-1, sorted=False)
+        return values, indices
+
+    def codes_of(self, x: Tensor, features: Tensor) -> Tensor:
+        """Codes of some latents under the full encoder, [..., len(features)]."""
+        return self.codes(x)[..., features]
+
+    def decode(self, values: Tensor, indices: Tensor) -> Tensor:
+        """Reconstruction from sparse codes, [..., width]."""
+        flat = functional.embedding_bag(
+            indices.reshape(-1, indices.shape[-1]),
+            self.w_dec,
+            per_sample_weights=values.reshape(-1, values.shape[-1]),
+            mode="sum",
+        )
+        return flat.reshape(*indices.shape[:-1], self.width) + self.b_dec
+
+    def decoder_rows(self, features: Tensor) -> Tensor:
+        """The directions that latents write, [len(features), width]."""
+        return self.w_dec[features]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruction of rows, [..., width]."""
+        return self.decode(*self.encode(x))
+
+    @torch.no_grad()
+    def fold_scale(self, scale: float) -> None:
+        """Turn an autoencoder of `scale * x` into one of `x`; latents that fire stay the same."""
+        for bias in (self.b_dec, *self.encoder_biases()):
+            bias.div_(scale)

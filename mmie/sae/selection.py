@@ -1,0 +1,131 @@
+"""Which latents fire in a training batch: the largest pre-activations of each row, or of the batch.
+
+On processors with bfloat16 dot products the dense encode, which is the limit of a training step, may be
+a screen: it proposes a quarter more latents than fire, and their pre-activations are computed in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GROUP = 8
+"""Columns that share a maximum in `largest`."""
+SPARE = 0.25
+"""Candidates that a screen keeps beyond those that fire, as a share."""
+SPARE_LEAST = 4
+SAMPLE = 64
+"""Rows that tell where the batch's threshold lies."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Selected pairs of row and latent, in the order of the rows."""
+
+    rows: Tensor
+    """[selected]."""
+    latents: Tensor
+    """[selected]."""
+    values: Tensor
+    """Their pre-activations, [selected]; those of 0 and less do not fire."""
+
+
+def screens(x: Tensor) -> bool:
+    """Whether this machine multiplies bfloat16 matrices faster than float32 ones, for float32 rows."""
+    if x.dtype != torch.float32:
+        return False
+    if x.device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return x.device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def largest(u: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest values of each row and their columns, each [rows, k], in no order.
+
+    The k largest values lie in the k groups of columns with the largest maxima, so two small selections
+    replace one over all columns.
+    """
+    rows, columns = u.shape
+    if columns % GROUP or columns < 4 * GROUP * k:
+        values, indices = u.topk(k, dim=-1, sorted=False)
+        return values, indices
+    groups = columns // GROUP
+    # Small selections run in at least float32: half-precision ones are slower on a CPU.
+    wide = torch.promote_types(u.dtype, torch.float32)
+    best = u.view(rows, GROUP, groups).amax(1).to(wide).topk(k, dim=-1, sorted=False).indices
+    offsets = torch.arange(0, columns, groups, device=u.device)
+    members = (best.unsqueeze(1) + offsets[:, None]).view(rows, -1)
+    values, at = u.gather(1, members).to(wide).topk(k, dim=-1, sorted=False)
+    return values, members.gather(1, at)
+
+
+def select_per_row(u: Tensor, k: int) -> Selection:
+    """The k largest of each row of u [rows, latents]."""
+    values, indices = largest(u, k)
+    return _by_row(values, indices)
+
+
+def select_per_row_screened(centred: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> Selection:
+    """As `select_per_row` of W_enc centred + b_enc, from candidates that a bfloat16 product proposes.
+
+    Values are float32. A latent is missed only where rounding moves it behind a quarter of k others.
+    """
+    rough = torch.addmm(b_enc.bfloat16(), centred.bfloat16(), w_enc.bfloat16().T)
+    _, candidates = largest(rough, min(k + max(SPARE_LEAST, round(SPARE * k)), len(w_enc)))
+    exact = dot_products(centred, w_enc, candidates) + b_enc[candidates]
+    values, at = exact.topk(k, dim=-1, sorted=False)
+    return _by_row(values, candidates.gather(1, at))
+
+
+def select_per_batch(u: Tensor, k: int) -> Selection:
+    """The k x rows largest of the whole batch u [rows, latents].
+
+    A sample of the rows gives a value that more than enough exceed; only those are compared.
+    """
+    wanted = k * len(u)
+    sample = u[:: max(1, len(u) // SAMPLE)]
+    floor = sample.flatten().topk(min(2 * k * len(sample), sample.numel())).values[-1]
+    rows, latents = (u > floor).nonzero(as_tuple=True)
+    if len(rows) < wanted:
+        rows, latents = torch.ones_like(u, dtype=torch.bool).nonzero(as_tuple=True)
+    values = u[rows, latents]
+    kept = values.topk(wanted, sorted=False).indices.sort().values
+    return Selection(rows[kept], latents[kept], values[kept])
+
+
+def dot_products(x: Tensor, weights: Tensor, indices: Tensor) -> Tensor:
+    """<weights[indices[n, i]], x[n]>, [rows, i]."""
+    rows = torch.arange(len(x), device=x.device).repeat_interleave(indices.shape[1])
+    return pair_products(x, weights, rows, indices.reshape(-1)).reshape(indices.shape)
+
+
+def pair_products(x: Tensor, weights: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
+    """<weights[indices[i]], x[rows[i]]> for pairs in the order of the rows, [pairs]."""
+    operator = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
+    if x.device.type == "cpu" and operator is not None:
+        return _pair_products_fused(x, weights, rows, indices)
+    return _pair_products_gathered(x, weights, rows, indices)
+
+
+def _pair_products_fused(x: Tensor, weights: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
+    starts = torch.searchsorted(rows, torch.arange(len(x), device=x.device))
+    products: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        x.contiguous(), weights.detach(), indices, starts, rows, 0, -1
+    )
+    return products
+
+
+def _pair_products_gathered(x: Tensor, weights: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
+    # Chunks bound the memory: all pairs at once would hold k copies of the batch.
+    parts = [
+        (weights[some] * x[mine]).sum(-1)
+        for some, mine in zip(indices.split(8192), rows.split(8192), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _by_row(values: Tensor, indices: Tensor) -> Selection:
+    rows = torch.arange(len(indices), device=indices.device).repeat_interleave(indices.shape[1])
+    return Selection(rows, indices.reshape(-1), values.reshape(-1))

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from mmie.activations.extract import ExtractionOptions, extract_language
+from mmie.activations.storage import load_rows
+from mmie.models.hooks import capture
+from mmie.sae.contexts import strongest_contexts
+from mmie.sae.topk import TopKSAE
+
+Parts = tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]
+
+
+@pytest.fixture
+def stored(tmp_path: Path, tiny_model: Parts) -> Path:
+    model, tokenizer, table = tiny_model
+    rows = table.assign(example_id=["a", "b", "c"], language="hi", split=["fit", "fit", "dev"])
+    extract_language(model, tokenizer, rows, tmp_path / "hi", ExtractionOptions(layers=(1,)))
+    return tmp_path
+
+
+def test_the_strongest_token_is_shown_in_its_text(stored: Path, tiny_model: Parts) -> None:
+    model, tokenizer, _ = tiny_model
+    sae = TopKSAE(16, 24, 4)
+    sae.initialise(torch.zeros(16), torch.Generator().manual_seed(0))
+    sae.requires_grad_(False)
+    store = load_rows(stored, 1, ["hi"], "fit")
+    latents = list(range(24))
+    found = strongest_contexts(sae, store, stored, tokenizer, latents, count=1)
+    words = {"a": ["w1", "w2", "w8"], "b": ["w3", "w4", "w5", "w6", "w9"]}
+    best: dict[int, tuple[float, str, str]] = {}
+    for example, tokens in words.items():
+        ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.convert_tokens_to_ids(tokens)]])
+        with capture(model, [1]) as seen, torch.no_grad():
+            model(input_ids=ids)
+        codes = sae.codes(seen.hidden[1][0])
+        for at, token in enumerate(tokens, start=1):
+            for latent in latents:
+                code = float(codes[at, latent])
+                if code > best.get(latent, (0.0, "", ""))[0]:
+                    best[latent] = (code, example, token)
+    shown = {
+        row.latent: (pytest.approx(row.code, abs=1e-5), row.example_id, row.token)
+        for row in found.itertuples()
+    }
+    assert len(shown) > 3
+    assert {latent: best[latent] for latent in shown} == shown
+    assert set(shown) == set(best)
+    assert "c" not in set(found["example_id"])
+    whole = found.iloc[0]
+    text = f"{whole['before']} {whole['token']} {whole['after']}".split()
+    assert [word for word in text if word.startswith("w")] == words[whole["example_id"]]
+
+
+def test_contexts_are_ranked_and_one_an_item(stored: Path, tiny_model: Parts) -> None:
+    _, tokenizer, _ = tiny_model
+    sae = TopKSAE(16, 24, 8)
+    sae.initialise(torch.zeros(16), torch.Generator().manual_seed(0))
+    sae.requires_grad_(False)
+    store = load_rows(stored, 1, ["hi"], "fit")
+    found = strongest_contexts(sae, store, stored, tokenizer, list(range(24)), count=5)
+    for _, table in found.groupby("latent"):
+        assert table["code"].is_monotonic_decreasing and (table["code"] > 0).all()
+        assert table["rank"].tolist() == list(range(len(table)))
+        assert table["example_id"].is_unique

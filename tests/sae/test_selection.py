@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmie.sae.selection import (
+    _pair_products_fused,
+    _pair_products_gathered,
+    largest,
+    select_per_batch,
+    select_per_row,
+    select_per_row_screened,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 999), st.integers(1, 6), st.sampled_from([8, 32, 256, 509]))
+def test_grouped_selection_equals_a_full_sort(seed: int, k: int, columns: int) -> None:
+    u = torch.randn(7, columns, generator=torch.Generator().manual_seed(seed))
+    values, indices = largest(u, k)
+    assert torch.equal(values.sort(descending=True).values, u.sort(descending=True).values[:, :k])
+    assert torch.equal(u.gather(1, indices), values)
+    assert all(len(set(row)) == k for row in indices.tolist())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 999), st.integers(1, 4), st.integers(1, 200))
+def test_a_batch_keeps_its_largest_values_wherever_they_are(seed: int, k: int, rows: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # One row holds most of the large values, which a sample of rows may miss.
+    u = torch.randn(rows, 40, generator=generator)
+    u[rows // 2] += 5
+    found = select_per_batch(u, k)
+    expected = u.flatten().sort(descending=True).values[: k * rows]
+    assert torch.equal(found.values.sort(descending=True).values, expected)
+    assert torch.equal(u[found.rows, found.latents], found.values)
+    assert (found.rows.diff() >= 0).all()
+
+
+def test_selected_by_hand() -> None:
+    u = torch.tensor([[3.0, 1.0], [0.5, 0.2]])
+    found = select_per_batch(u, 1)
+    assert (found.rows.tolist(), found.latents.tolist(), found.values.tolist()) == ([0, 0], [0, 1], [3, 1])
+
+
+def test_a_screen_proposes_what_a_full_product_selects() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 64, generator=generator)
+    weights = torch.nn.functional.normalize(torch.randn(512, 64, generator=generator))
+    bias = 0.1 * torch.randn(512, generator=generator)
+    u = x @ weights.T + bias
+    exact, screened = select_per_row(u, 16), select_per_row_screened(x, weights, bias, 16)
+    assert torch.allclose(u[screened.rows, screened.latents], screened.values, atol=1e-5)
+    pairs = [set(zip(one.rows.tolist(), one.latents.tolist(), strict=True)) for one in (exact, screened)]
+    assert len(pairs[0] & pairs[1]) >= 0.999 * len(pairs[0])
+
+
+def test_the_fused_products_equal_the_portable_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 8, generator=generator).double()
+    weights = torch.randn(24, 8, generator=generator).double()
+    rows = torch.arange(300).repeat_interleave(3)
+    indices = torch.randint(0, 24, (900,), generator=generator)
+    fused = _pair_products_fused(x, weights, rows, indices)
+    assert torch.allclose(fused, _pair_products_gathered(x, weights, rows, indices), atol=1e-12)
+    # Rows without a pair are allowed.
+    some = rows[rows % 2 == 0]
+    few = _pair_products_fused(x, weights, some, indices[: len(some)])
+    assert torch.allclose(few, (weights[indices[: len(some)]] * x[some]).sum(1), atol=1e-12)
+    assert few.numel() == pytest.approx(450)
