@@ -108,17 +108,23 @@ def main() -> None:
     settings = read_json(arguments.results / "summary/manifest.json")["config"]
     chosen: dict[str, Any] = read_json(arguments.results / "summary/gates.json")["options"]
     chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
-    evaluation, attacks = (
-        [read_parquet(file) for file in sorted((arguments.results / name).glob(pattern))]
-        for name, pattern in (("eval", "*/seed*/*.parquet"), ("attack", "*/*/seed*.parquet"))
-    )
+    options = Options(**chosen)
+    evaluation = [
+        read_parquet(file) for file in sorted((arguments.results / "eval").glob("*/seed*/*.parquet"))
+    ]
+    # Beside the attacks lie tables that only the report reads.
+    attacks = [
+        read_parquet(file)
+        for name in options.attacks
+        for file in sorted((arguments.results / "attack" / name).glob("*/seed*.parquet"))
+    ]
     if not evaluation:
         raise SystemExit(f"{arguments.results}/eval: no evaluation rows. Run the workflow first.")
     found = calibration_repeats(
         pd.concat(evaluation, ignore_index=True),
         pd.concat(attacks, ignore_index=True) if attacks else None,
         settings["roles"], settings["gates"],
-        Options(**chosen),
+        options,
         repeats=arguments.repeats,
     )  # fmt: skip
     for arm, own in found.groupby("arm", sort=False):

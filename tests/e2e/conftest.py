@@ -38,6 +38,18 @@ class Project:
             timeout=900,
         )
 
+    def module(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a module of the copy."""
+        return subprocess.run(
+            [sys.executable, "-m", name, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs by rule that a run would execute."""
         result = self.run("--dry-run", *arguments)

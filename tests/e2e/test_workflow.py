@@ -53,6 +53,12 @@ def test_the_tables_keep_their_contract(project: Project) -> None:
     assert table["example_id"].is_unique
 
 
+def test_the_known_verdicts_hold_when_the_items_are_drawn_again(project: Project) -> None:
+    ran = project.module("mmie.statistics.repeats", str(project.results), "--repeats", "20")
+    for arm in ("base", "oracle", "broken", "permuted labels"):
+        assert f"{arm}: held in 20 of 20" in ran.stdout, ran.stdout + ran.stderr
+
+
 def test_every_directory_has_its_manifest(project: Project) -> None:
     for folder in [path for path in project.results.rglob("*") if path.is_dir()]:
         inside = folder.relative_to(project.results).parts
