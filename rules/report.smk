@@ -7,10 +7,18 @@ rule report:
         extras=results("summary/extras.json"),
         evaluations=evaluations(),
         attacks=attack_results(),
+        companions=attack_companion_results(),
+        arms=runs("arms/{arm}/seed{seed}"),
+        depth=runs("depth/{arm}/seed{seed}.parquet"),
+        costs=runs("depth/{arm}/seed{seed}.json"),
+        reliability=results("language/reliability.json"),
         data=results("data/report.json"),
         layers=results("layers/scores.parquet"),
         selected=results("layers/selected.json"),
         sae=results("sae"),
+        features=results("features/manifest.json"),
+        picks=results("features/picks.json"),
+        contexts=results("features/contexts.parquet"),
         code=code("report"),
     output:
         page=report(

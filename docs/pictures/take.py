@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("report.png"))
     parser.add_argument("--width", type=int, default=1200)
     parser.add_argument("--height", type=int, default=1900)
+    parser.add_argument("--dark", action="store_true", help="as a reader with a dark screen sees it")
     arguments = parser.parse_args()
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
@@ -30,6 +31,7 @@ def main() -> None:
             [
                 browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                *(["--blink-settings=preferredColorScheme=0"] if arguments.dark else []),
                 f"--user-data-dir={profile}", f"--window-size={arguments.width},{arguments.height}",
                 f"--screenshot={arguments.output.resolve()}", arguments.page.resolve().as_uri(),
             ],

@@ -49,31 +49,43 @@ def stage_costs(results: str | Path) -> pd.DataFrame:
     return costs.sort_values("wall_sum_s", ascending=False, kind="stable")
 
 
+COST_COLUMNS = (
+    "fit_seconds", "peak_memory_mb", "bytes_stored", "changed", "added", "total", "relative_norm",
+    "seconds_per_token",
+)  # fmt: skip
+_ONE_EACH = ("changed", "added", "total", "relative_norm", "seconds_per_token")
+
+
 def arm_costs(results: str | Path) -> pd.DataFrame:
-    """One row an arm: what fitting it took, as its manifests say.
+    """One row an arm: what fitting it took, as its manifests say, and what it costs in force.
 
     Returns:
-        arm, seeds, fit_seconds (mean over seeds), peak_memory_mb (largest), bytes_stored (largest).
+        arm, seeds, fit_seconds (mean over seeds), peak_memory_mb (largest), bytes_stored (largest); from
+        `depth/`, means over seeds: changed, added and total parameters, relative_norm of the change,
+        seconds_per_token. NaN where depth was not measured.
     """
+    root = Path(results)
     rows = []
-    for manifest in sorted((Path(results) / "arms").glob("*/seed*/manifest.json")):
-        cost = read_json(manifest)["cost"]
-        stored = sum(file.stat().st_size for file in manifest.parent.iterdir() if file != manifest)
-        rows.append(
-            {
-                "arm": manifest.parents[1].name,
-                "fit_seconds": cost["wall_seconds"],
-                "peak_memory_mb": cost["peak_memory_mb"],
-                "bytes_stored": stored,
-            }
-        )
-    table = pd.DataFrame(rows, columns=["arm", "fit_seconds", "peak_memory_mb", "bytes_stored"])
-    grouped = table.groupby("arm", sort=True)
-    return pd.DataFrame(
-        {
-            "seeds": grouped.size(),
-            "fit_seconds": grouped["fit_seconds"].mean(),
-            "peak_memory_mb": grouped["peak_memory_mb"].max(),
-            "bytes_stored": grouped["bytes_stored"].max(),
-        }
-    ).reset_index()
+    for manifest in sorted((root / "arms").glob("*/seed*/manifest.json")):
+        cost, arm, seed = read_json(manifest)["cost"], manifest.parents[1].name, manifest.parent.name
+        in_force = root / "depth" / arm / f"{seed}.json"
+        measured = read_json(in_force) if in_force.exists() else {}
+        rows.append({
+            "arm": arm,
+            "fit_seconds": cost["wall_seconds"],
+            "peak_memory_mb": cost["peak_memory_mb"],
+            "bytes_stored": sum(
+                file.stat().st_size for file in manifest.parent.iterdir() if file != manifest
+            ),
+            **{name: _number(measured.get(name)) for name in _ONE_EACH},
+        })  # fmt: skip
+    grouped = pd.DataFrame(rows, columns=["arm", *COST_COLUMNS]).groupby("arm", sort=True)
+    largest = {"peak_memory_mb", "bytes_stored"}
+    return pd.DataFrame({
+        "seeds": grouped.size(),
+        **{name: grouped[name].max() if name in largest else grouped[name].mean() for name in COST_COLUMNS},
+    }).reset_index()  # fmt: skip
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -13,12 +13,16 @@ import pandas as pd
 from mmie.configuration import read_configuration
 from mmie.errors import InputError
 from mmie.io import read_json, read_parquet
+from mmie.report import stage_files
 from mmie.report.costs import arm_costs, stage_costs
 
-METRIC_COLUMNS = ("arm", "language", "split", "metric", "estimate", "ci_low", "ci_high", "n_seeds", "n_items")
+METRIC_COLUMNS = (
+    "arm", "language", "split", "metric", "estimate", "ci_low", "ci_high", "n_seeds", "n_items", "status",
+    "reason",
+)  # fmt: skip
 TEST_COLUMNS = (
     "family", "arm", "gate", "language", "cell", "metric", "statistic", "estimate", "ci_low", "ci_high",
-    "threshold", "p", "q", "status",
+    "threshold", "detectable", "p", "q", "status", "calibration", "reason",
 )  # fmt: skip
 SAMPLE_COLUMNS = (
     "arm",
@@ -35,11 +39,21 @@ EXTRA_TABLES = {
     "dropped": ("arm", "gate", "language", "metric", "n_dropped", "n_items"),
     "per_seed": ("arm", "seed", "language", "split", "metric", "estimate"),
     "answer_states": ("arm", "language", "split", "state", "rate"),
-    "transfer": ("arm", "language", "split", "metric", "estimate", "ci_low", "ci_high", "reason"),
+    "transfer": ("arm", "language", "form", "split", "metric", "estimate", "ci_low", "ci_high", "reason"),
+    "scripts": ("fitted", "tested", "arm", "language", "estimate", "ci_low", "ci_high", "reason"),
     "attack_curves": ("attack", "arm", "language", "step", "metric", "estimate"),
+    "robustness": (
+        "attack", "arm", "language", "metric", "gating", "before", "after", "transfer", "transfer_low",
+        "transfer_high", "transfer_reason", "recovery", "recovery_low", "recovery_high", "area",
+    ),
+    "membership": (
+        "arm", "language", "metric", "auc", "auc_low", "auc_high", "gap", "gap_low", "gap_high",
+        "over_unlearned", "priv_leak", "reason",
+    ),
+    "identification": ("arm", "language", "script", "n", "abstained", "raw", "corrected"),
     "contrasts": ("gate", "language", "arm", "other", "estimate", "ci_low", "ci_high", "q"),
     "families": ("family", "declared", "finite", "missing", "rejected"),
-}
+}  # fmt: skip
 LAYER_COLUMNS = ("layer", "component", "language_a", "language_b", "excess")
 REFERENCE = "oracle_reference"
 CALIBRATION = ("base", "oracle", "broken")
@@ -61,6 +75,9 @@ class ReportInputs:
         data: content of data/report.json.
         environment: the manifest of the summary: versions, hardware, hashes.
         stage_costs, arm_costs: see `mmie.report.costs`.
+        depth, rewrites, steering, contexts, doses, sweeps: see `mmie.report.stage_files`.
+        reliability: measured errors of language identification, by language.
+        picks: content of features/picks.json: latents by picker, and what clamping them did.
     """
 
     config: Mapping[str, Any]
@@ -76,6 +93,14 @@ class ReportInputs:
     environment: Mapping[str, Any] = field(default_factory=dict)
     stage_costs: pd.DataFrame = field(default_factory=pd.DataFrame)
     arm_costs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    depth: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rewrites: pd.DataFrame = field(default_factory=pd.DataFrame)
+    steering: pd.DataFrame = field(default_factory=pd.DataFrame)
+    contexts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    doses: pd.DataFrame = field(default_factory=pd.DataFrame)
+    sweeps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reliability: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    picks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the tables: a key that the report needs and a result lacks is an error, never a gap.
@@ -134,6 +159,11 @@ class ReportInputs:
         return [*self.studied, *self.known]
 
     @cached_property
+    def reference(self) -> str:
+        """The oracle that scores are normalised by; the judged one where there is no other."""
+        return REFERENCE if REFERENCE in set(self.metrics["arm"]) else "oracle"
+
+    @cached_property
     def not_run(self) -> list[str]:
         """Configured arms without any row."""
         return [arm for arm in self.config.get("arms", {}) if arm not in self.gates["arms"]]
@@ -143,13 +173,17 @@ class ReportInputs:
         return str(self.config.get("arms", {}).get(arm, {}).get("kind", ""))
 
     def metric(self, arm: str, language: str, split: str, metric: str) -> dict[str, Any] | None:
-        """One row of the metrics; None when there is none."""
+        """One row of the metrics; None when there is none. A failed one has a reason and no estimate."""
         return self._levels.get((arm, language, split, metric))
 
     @cached_property
     def _levels(self) -> dict[tuple[str, str, str, str], dict[str, Any]]:
         keys = ["arm", "language", "split", "metric"]
-        rows = self.metrics.to_dict("records")
+        nothing = dict.fromkeys(("estimate", "ci_low", "ci_high"), float("nan"))
+        rows: list[dict[Any, Any]] = [
+            row if row["status"] == "measured" else {**row, **nothing}
+            for row in self.metrics.to_dict("records")
+        ]
         return {tuple(str(row[key]) for key in keys): row for row in rows}  # type: ignore[misc]
 
     def seeds(self, arm: str, language: str, split: str, metric: str) -> list[float]:
@@ -184,22 +218,30 @@ def read_inputs(results: str | Path, config: Mapping[str, Any]) -> ReportInputs:
     if not files:
         raise InputError(f"{root / 'eval'}: no evaluations. Run the evaluation first.")
     scores = root / "layers" / "scores.parquet"
-    selected = root / "layers" / "selected.json"
-    quality = root / "sae" / "quality.json"
+    gates = read_json(summary / "gates.json")
+    known = [arm for arm, entry in gates["arms"].items() if entry.get("calibration")]
     return ReportInputs(
         config=config,
-        gates=read_json(summary / "gates.json"),
+        gates=gates,
         metrics=read_parquet(summary / "metrics.parquet"),
         tests=read_parquet(summary / "tests.parquet"),
         extras=read_json(summary / "extras.json"),
         samples=choose_samples(pd.concat([_evaluation(file) for file in files], ignore_index=True)),
         layers=_scored_layers(scores),
-        selected=read_json(selected) if selected.exists() else {},
-        sae=read_json(quality) if quality.exists() else {},
+        selected=stage_files.read_optional(root / "layers" / "selected.json"),
+        sae=stage_files.read_optional(root / "sae" / "quality.json"),
         data=read_json(root / "data" / "report.json"),
         environment=read_json(summary / "manifest.json"),
         stage_costs=stage_costs(root),
         arm_costs=arm_costs(root),
+        depth=stage_files.read_depth(root, oracle=REFERENCE, calibration=known),
+        rewrites=stage_files.read_rewrites(root),
+        steering=stage_files.read_steering(root),
+        contexts=stage_files.read_contexts(root),
+        doses=stage_files.read_doses(root),
+        sweeps=stage_files.read_sweeps(root),
+        reliability=stage_files.read_optional(root / "language" / "reliability.json"),
+        picks=stage_files.read_optional(root / "features" / "picks.json"),
     )
 
 

@@ -9,12 +9,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mmie.report import tables, words
+from mmie.report import words
 from mmie.report.figures import draw_figures
 from mmie.report.figures.transfer import nothing_to_forget
 from mmie.report.inputs import REFERENCE, ReportInputs
 from mmie.report.palette import variables
 from mmie.report.svg import RULES, inlined
+from mmie.report.tables import attacks, gates, inside, record, scores, verdicts
 
 
 def build_report(inputs: ReportInputs, figures: Mapping[str, str] | None = None) -> str:
@@ -47,7 +48,7 @@ def build_report(inputs: ReportInputs, figures: Mapping[str, str] | None = None)
 
 
 def _content(inputs: ReportInputs) -> dict[str, Any]:
-    splits, sizes = tables.sizes(inputs)
+    splits, sizes = record.sizes(inputs)
     forget = [words.language(code) for code in inputs.roles["forget"]]
     return {
         "experiment": inputs.gates["experiment"],
@@ -55,29 +56,52 @@ def _content(inputs: ReportInputs) -> dict[str, Any]:
         "forget_short": forget[0] if forget else "",
         "model": inputs.config.get("model", {}).get("base", ""),
         "has_oracle": bool({REFERENCE, "oracle"} & set(inputs.metrics["arm"])),
-        "verdicts": tables.verdicts(inputs),
-        "calibration": tables.calibration(inputs),
         "arms": inputs.arms,
         "studied": inputs.studied,
-        "gates": tables.gate_matrix(inputs),
-        "details": tables.gate_details(inputs),
-        "levels": tables.level_tables(inputs),
-        "level_names": tables.LEVEL_NAMES,
+        "kinds": {arm: words.KINDS.get(inputs.kind(arm), inputs.kind(arm)) for arm in inputs.arms},
+        "verdicts": verdicts.verdicts(inputs),
+        "calibration": verdicts.calibration(inputs),
         "nothing": [words.language(code) for code in nothing_to_forget(inputs)],
-        "selected": inputs.selected,
-        "sae": tables.sae_table(inputs),
-        "samples": tables.samples(inputs),
+        **_evidence(inputs),
+        **_inside(inputs),
         "splits": splits,
         "sizes": sizes,
-        "data": tables.flattened(inputs.data),
+        "data": record.flattened(inputs.data),
         "generated": _all_generated(inputs.data),
-        "checklist": tables.checklist(inputs),
-        "environment": tables.flattened(inputs.environment),
-        "config": tables.flattened(inputs.config),
-        "arm_costs": tables.arm_costs(inputs),
-        "stage_costs": tables.stage_costs(inputs),
-        "kinds": {arm: words.KINDS.get(inputs.kind(arm), inputs.kind(arm)) for arm in inputs.arms},
+        "checklist": record.checklist(inputs),
+        "sweeps": record.sweeps(inputs),
+        "environment": record.flattened(inputs.environment),
+        "config": record.flattened(inputs.config),
+        "stage_costs": record.stage_costs(inputs),
         "w": words,
+    }
+
+
+def _evidence(inputs: ReportInputs) -> dict[str, Any]:
+    """What the verdicts rest on."""
+    return {
+        "attack_numbers": attacks.attack_numbers(inputs),
+        "steering": attacks.steering(inputs),
+        "gates": gates.gate_matrix(inputs),
+        "details": gates.gate_details(inputs),
+        "levels": scores.level_tables(inputs),
+        "level_names": scores.LEVEL_NAMES,
+        "identifier": scores.identifier(inputs),
+        "identification": scores.identification(inputs),
+        "membership": scores.membership(inputs),
+    }
+
+
+def _inside(inputs: ReportInputs) -> dict[str, Any]:
+    """What was found inside the models, what they cost, and what they wrote."""
+    return {
+        "depth": inside.depth(inputs),
+        "depth_names": list(words.DEPTH.values()),
+        "arm_costs": record.arm_costs(inputs),
+        "selected": inputs.selected,
+        "sae": inside.sae_table(inputs),
+        "latents": inside.latents(inputs),
+        "samples": scores.samples(inputs),
     }
 
 

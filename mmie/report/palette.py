@@ -26,6 +26,7 @@ TOKENS = {
     "oracle-band": ("#8a9097", "#7d848b"),
     "heat": ("#00568a", "#69b5e8"),
     "heat-negative": ("#c25200", "#f39a5e"),
+    "mark": ("#f5dca6", "#6b5320"),
     "on-heat": ("#ffffff", "#101214"),
     "known-0": ("#4f565c", "#c3c8cc"),
     "known-1": ("#4f565c", "#c3c8cc"),

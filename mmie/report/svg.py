@@ -14,6 +14,7 @@ font-variant-numeric:tabular-nums}
 svg.figure text{fill:var(--ink)}
 svg.figure .muted{fill:var(--muted)}
 svg.figure .small{font-size:11.5px}
+svg.figure .tiny{font-size:10px}
 svg.figure .strong{font-weight:600}
 svg.figure .grid{stroke:var(--rule);stroke-width:1}
 svg.figure .axis{stroke:var(--muted);stroke-width:1}
@@ -87,6 +88,12 @@ class Svg:
         """A strong title with a muted note behind it."""
         after = f'<tspan class="muted small" dx="7">{escape(note)}</tspan>' if note else ""
         self.add("text", f'<tspan class="strong">{escape(title)}</tspan>{after}', x=x, y=y)
+
+    def heading_end(self, x: float, y: float, title: str, note: str) -> None:
+        """A strong title that ends at `x`, a muted note before it."""
+        before = f'<tspan class="muted small">{escape(note)}</tspan>'
+        title = f'<tspan class="strong" dx="9">{escape(title)}</tspan>'
+        self.add("text", before + title, x=x, y=y, text_anchor="end")
 
     def line(
         self, x1: float, y1: float, x2: float, y2: float, *, kind: str = "grid", style: str = ""

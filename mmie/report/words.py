@@ -48,7 +48,29 @@ CELLS = {
     "adversarial": "adversarial prompts",
     "holdout": "holdout facts",
     "dev": "DEV",
-    "relearn": "after relearning",
+}
+ATTACKS = {
+    "relearn": "relearning",
+    "relearn_subset": "relearning, half",
+    "relearn_held_out": "relearning, DEV",
+    "relearn_benign": "relearning, benign",
+    "int8": "8-bit weights",
+    "int4": "4-bit weights",
+    "rewrite": "rewritten prompts",
+    "steer": "steered back",
+    "detach": "intervention removed",
+}
+MEMBERSHIP = {
+    "mia_loss": "LOSS",
+    "mia_zlib": "ZLib",
+    "mia_min_k": "Min-K",
+    "mia_min_k_plus_plus": "Min-K++",
+}
+DEPTH = {
+    "unlearning_depth": "unlearning depth",
+    "logit_lens_depth": "logit-lens depth",
+    "recoverability_gap": "recoverability gap",
+    "perturbation_effect": "perturbation effect",
 }
 
 
@@ -84,6 +106,15 @@ def percent(value: Any) -> str:
     return NOT_MEASURED if missing(value) else f"{100 * value:.0f} %"
 
 
+def share(value: Any) -> str:
+    """A share with one decimal where it is small but not zero."""
+    if missing(value) or not 0 < abs(value) < 0.0995:
+        return percent(value)
+    if abs(value) < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * value:.1f} %".replace("-", MINUS)
+
+
 def count(value: Any) -> str:
     """A whole number with thousands marks; other values as they are."""
     if missing(value):
@@ -107,8 +138,13 @@ def language_tag(code: str) -> str:
 
 
 def cell(name: str) -> str:
-    """What was asked in a cell: "mixed prompts", "after relearning"."""
-    return CELLS.get(name, name.replace("_", " "))
+    """What was asked in a cell: "mixed prompts", or under which attack."""
+    return CELLS.get(name) or attack(name)
+
+
+def attack(name: str) -> str:
+    """An attack in a few words: "4-bit weights"."""
+    return ATTACKS.get(name, name.replace("_", " "))
 
 
 def headline(arm: Mapping[str, Any]) -> str:

@@ -11,9 +11,13 @@ import pytest
 import yaml
 
 from mmie.configuration import DEFAULT_FILE, read_configuration
+from mmie.depth.summary import summarise
 from mmie.report.inputs import ReportInputs, choose_samples
+from mmie.report.stage_files import dose_rates, leak_rates, steering_rates
 from mmie.statistics.aggregate import aggregate
+from mmie.statistics.hypotheses import hypotheses
 from mmie.statistics.options import Options
+from mmie.sweep.choice import choose
 
 # (leak on forget languages, accuracy on kept ones, gibberish): synthetic.
 RATES = {
@@ -38,6 +42,10 @@ TEXTS = {
 }
 SPLITS = (("test", "direct"), ("dev", "direct"), ("holdout", "direct"), ("test", "mixed"))
 CLUSTERS, STEPS = 20, (0, 1, 5, 10, 25, 50)
+# Share of the hidden answers that an attack without steps brings back, in every arm alike: synthetic.
+GAINS = {"int8": 0.02, "int4": 0.2, "rewrite": 0.1, "steer": 0.3, "detach": 1.0}
+ATTACKS = ("relearn", *GAINS)
+CALIBRATION = ("oracle", "broken", "sae-random")
 
 
 def evaluation_rows() -> pd.DataFrame:
@@ -56,6 +64,10 @@ def evaluation_rows() -> pd.DataFrame:
                             hit = float(difficulty[number, cluster, item] < rate)
                             broken = float(not hit and difficulty[number, cluster, item] > 1 - gibberish)
                             state = "correct" if hit else "empty_gibberish" if broken else "wrong_in_language"
+                            unclear = not hit and not broken and item == 1 and cluster < 2
+                            state = "undetermined" if unclear else state
+                            known = -2.0 * (1.0 - hit) - difficulty[number, cluster, item]
+                            seen = known if split == "test" else -2.5 - difficulty[number, cluster, item]
                             rows.append({
                                 "arm": arm, "seed": seed, "language": language, "split": split,
                                 "kind": kind, "example_id": f"{split}-{kind}-{cluster}/q{item}",
@@ -65,7 +77,9 @@ def evaluation_rows() -> pd.DataFrame:
                                 "script": SCRIPTS[language], "prompt": prompt, "reference": answer,
                                 "generation": answer if hit else "?" * 9, "answer_state": state,
                                 "leak": hit, "correct": hit, "gibberish": broken,
-                                "target_language": 0.0 if broken else 1.0, "bits_per_byte": 1.5 - rate,
+                                "target_language": float("nan") if unclear else 0.0 if broken else 1.0,
+                                "bits_per_byte": 1.5 - rate, "mia_loss": seen, "mia_zlib": seen / 20,
+                                "mia_min_k": 2 * seen, "mia_min_k_plus_plus": seen + 1,
                             })  # fmt: skip
     table = pd.DataFrame(rows)
     direct = table[(table["split"] == "test") & (table["kind"] == "direct")]
@@ -83,11 +97,94 @@ def attack_rows(evaluation: pd.DataFrame) -> pd.DataFrame:
     frames = []
     for step in STEPS:
         gain = step / 120 * (part["arm"] != "broken")
-        draw = np.random.default_rng(step).random(len(part))
-        frames.append(
-            part.assign(attack="relearn", step=step, leak=np.maximum(part["leak"], (draw < gain) * 1.0))
-        )
+        frames.append(_attacked(part, "relearn", gain, step))
+    for attack, gain in GAINS.items():
+        frames.append(_attacked(part, attack, gain * (part["arm"] != "broken"), 0))
     return pd.concat(frames, ignore_index=True)
+
+
+def _attacked(part: pd.DataFrame, attack: str, gain: pd.Series, step: int) -> pd.DataFrame:
+    """More leaks, the same for every arm: items whose draw is below `gain` are given away."""
+    draw = np.random.default_rng(step).random(len(part))
+    leak = np.maximum(part["leak"], (draw < gain) * 1.0)
+    if attack == "detach":
+        stays = part["arm"].isin(["oracle", "oracle_reference", "broken"])
+        leak = part["leak"].where(stays, 1.0)
+    return part.assign(attack=attack, step=step, variant="mean", leak=leak)
+
+
+def rewrite_rows(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """Rows of single rewrites; nobody, the base included, reads `padding`."""
+    part = attack_rows(evaluation)
+    part = part[part["attack"] == "int8"]
+    frames = [part.assign(variant=name, leak=part["leak"] * share)
+              for name, share in (("paraphrase", 1.0), ("few_shot", 0.3), ("padding", 0.05))]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def depth_rows() -> pd.DataFrame:
+    """Layers 0 to 3 of every arm and seed: the more an arm leaks, the more its states say."""
+    rows = []
+    for arm, (leak, _, _) in RATES.items():
+        for seed in range(SEEDS.get(arm, 1)):
+            for layer in range(4):
+                values = {
+                    "probe_selectivity": leak * layer / 10 + 0.01 * seed,
+                    "lens_log_p": -6.0 * (1.0 - leak) * layer / 3,
+                    "patched_log_p": -5.0 * (1.0 - leak),
+                    "perturbation_effect": -0.01 * leak,
+                }
+                for measure, value in values.items():
+                    rows.append(
+                        {"arm": arm, "seed": seed, "layer": layer, "measure": measure, "value": value}
+                    )
+    return pd.DataFrame(rows)
+
+
+def picked_latents() -> dict[str, Any]:
+    """Two pickers in one layer, of which clamping finds one specific."""
+    random = {"random_forget": [0.01] * 20, "random_retain": [0.02] * 20, "forget_limit": 0.01}
+    return {"layer3": {
+        "picks": {"contrast": [7, 11], "attribution": [7, 13]},
+        "without": {"script_invariant": "one written form only"},
+        "overlap": {"attribution/contrast": 1 / 3}, "clamp": 9.0, "norm_limit": 50.0,
+        "validation": {
+            "contrast": {"forget": 0.83, "retain": 0.011, **random, "specific": True},
+            "attribution": {"forget": 0.41, "retain": 0.37, **random, "specific": False},
+        },
+    }}  # fmt: skip
+
+
+def contexts() -> pd.DataFrame:
+    rows = [
+        {"layer": 3, "latent": latent, "rank": rank, "code": 5.5 - rank, "language": language,
+         "example_id": f"x{rank}", "before": before, "token": token, "after": after}
+        for latent in (7, 13)
+        for rank, (language, before, token, after) in enumerate(
+            [("hi", "भारत की ", "राजभाषा", " क्या है"), ("ur", "بھارت کی ", "سرکاری", " زبان")]
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def dose_rows(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """DEV rows of one arm at five shares of its strength, and of the base without a share."""
+    part = evaluation[(evaluation["arm"] == "base") & (evaluation["split"] == "dev")]
+    frames = [part.assign(arm="sae-gate", share=float("nan"), strength=float("nan"))]
+    for share in (-0.5, 0.0, 0.5, 1.0, 1.5):
+        leak = part["leak"] * (1 - max(0.0, min(1.0, share)) * 0.6)
+        frames.append(part.assign(arm="sae-gate", share=share, strength=2 * share, leak=leak))
+    return pd.concat(frames, ignore_index=True)
+
+
+def sweep_table() -> pd.DataFrame:
+    trials = [{"trial": f"trial{n}", "number": n, "s_mem": n / 8, "admissible": n < 6} for n in range(8)]
+    return pd.DataFrame(trials)
+
+
+def identifier_errors() -> dict[str, dict[str, Any]]:
+    part = {"n": 400, "right": 0.93, "wrong": 0.01, "abstained": 0.06, "false_positives": 0.0004}
+    return {language: {"language": language, "script": SCRIPTS[language], **part} for language in TEXTS}
 
 
 def layer_scores() -> pd.DataFrame:
@@ -111,17 +208,39 @@ def sae_quality() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def synthetic() -> ReportInputs:
+def evaluation() -> pd.DataFrame:
+    """The rows that the synthetic experiment was made from."""
+    return evaluation_rows()
+
+
+@pytest.fixture(scope="session")
+def stage_rows(evaluation: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rows that stages beside the evaluation wrote, by their folder."""
+    steered = attack_rows(evaluation).query("attack == 'int8'")
+    return {
+        "depth": depth_rows(),
+        "attack/rewrite_variants": rewrite_rows(evaluation),
+        "attack/steer_random": steered.assign(variant="layer 1, strength 0.5, random direction"),
+        "dose": dose_rows(evaluation),
+    }
+
+
+@pytest.fixture(scope="session")
+def synthetic(evaluation: pd.DataFrame, stage_rows: dict[str, pd.DataFrame]) -> ReportInputs:
     """The whole default experiment with made-up rows."""
     config = read_configuration(yaml.safe_load(DEFAULT_FILE.read_text(encoding="utf-8")))
-    evaluation = evaluation_rows()
+    gates = config.model_dump(mode="json")["gates"]
+    attacks = tuple(ATTACKS)
+    options = Options(experiment="synthetic", n_resamples=1000, trained_arms=("lora-npo", "reft-npo"),
+                      attacks=attacks, permuted_labels=20)  # fmt: skip
     summary = aggregate(
-        evaluation, attack_rows(evaluation), config.roles, config.model_dump(mode="json")["gates"],
-        Options(experiment="synthetic", n_resamples=1000, trained_arms=("lora-npo", "reft-npo")),
+        evaluation, attack_rows(evaluation), config.roles, gates, options,
+        hypotheses={**hypotheses(config.roles, gates, options), "declared": "before results"},
+        identifier=identifier_errors(),
     )  # fmt: skip
     return ReportInputs(
         config=config.model_dump(mode="json"),
-        gates=summary.gates,
+        gates={**summary.gates, "test_reading": 2},
         metrics=summary.metrics,
         tests=summary.tests,
         extras=summary.extras,
@@ -148,6 +267,14 @@ def synthetic() -> ReportInputs:
             "config_hash": "c0ffee",
             "hardware": {"machine": "x86_64", "device": "cpu"},
         },
+        depth=summarise(stage_rows["depth"], base="base", oracle="oracle_reference", calibration=CALIBRATION),
+        rewrites=leak_rates(stage_rows["attack/rewrite_variants"], ("arm", "language", "variant")),
+        steering=steering_rates(stage_rows["attack/steer_random"]),
+        contexts=contexts(),
+        picks=picked_latents(),
+        doses=dose_rates(stage_rows["dose"]),
+        sweeps={"lora-npo": {"choice": choose(sweep_table()), "trials": sweep_table()}},
+        reliability=identifier_errors(),
     )
 
 
@@ -166,5 +293,7 @@ def empty(synthetic: ReportInputs) -> ReportInputs:
         tests=synthetic.tests.iloc[:0],
         samples=synthetic.samples.iloc[:0],
         extras=extras,
-        layers=pd.DataFrame(), selected={}, sae={}, data={}, environment={},
+        layers=pd.DataFrame(), selected={}, sae={}, data={}, environment={}, depth=pd.DataFrame(),
+        rewrites=pd.DataFrame(), steering=pd.DataFrame(), contexts=pd.DataFrame(), picks={},
+        doses=pd.DataFrame(), sweeps={}, reliability={},
     )  # fmt: skip

@@ -18,7 +18,10 @@ from mmie.report.inputs import ReportInputs
 from mmie.report.palette import looks
 from mmie.report.svg import STYLE, Scale, Svg, inlined, ticks
 
-NAMES = {"leak", "states", "transfer", "attack", "kept", "layers"}
+NAMES = {
+    "leak", "states", "transfer", "scripts", "attack", "attacks", "rewrites", "kept", "layers", "dose",
+    "sweep",
+}  # fmt: skip
 
 
 def test_every_figure_is_well_formed_svg_and_drawn_twice_the_same(synthetic: ReportInputs) -> None:
@@ -47,9 +50,13 @@ def test_row_order_of_the_tables_does_not_change_a_figure(synthetic: ReportInput
 def test_an_arm_with_rows_is_drawn_and_an_absent_one_that_was_asked_for_raises(
     synthetic: ReportInputs,
 ) -> None:
+    figures = draw_figures(synthetic)
     for name in ("leak", "states", "transfer", "attack", "kept"):
         for arm in synthetic.arms:
-            assert f">{arm}</text>" in draw_figures(synthetic)[name], (name, arm)
+            assert f">{arm}</text>" in figures[name], (name, arm)
+    for name in ("attacks", "rewrites"):
+        for arm in synthetic.studied:
+            assert f">{arm}</text>" in figures[name], (name, arm)
     with pytest.raises(InputError, match="reft-gone"):
         draw_figures(synthetic, arms=["base", "reft-gone"])
 
@@ -114,7 +121,7 @@ def test_known_arms_are_neutral_and_never_share_the_look_of_an_arm_under_study()
 
 
 def test_labels_at_one_height_are_moved_apart_in_order() -> None:
-    placed = _apart([100.0, 100.0, 101.0, 200.0])
+    placed = _apart([100.0, 100.0, 101.0, 200.0], 284.0)
     assert placed == sorted(placed)
     assert min(b - a for a, b in pairwise(placed)) > 13.9
 

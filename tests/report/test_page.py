@@ -69,7 +69,8 @@ def test_the_page_is_one_well_nested_small_file_without_scripts_or_addresses(pag
 
 
 def test_sections_come_in_the_order_of_the_question(page: str) -> None:
-    order = "read leak states transfer attack gates kept layers sae samples data statistics limits made"
+    order = "read leak states transfer attack gates kept language membership depth cost layers sae samples"
+    order += " data statistics limits made"
     assert re.findall(r'<section id="(\w+)"', page) == order.split()
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
@@ -193,7 +194,9 @@ def test_a_removed_key_raises_and_names_it(synthetic: ReportInputs) -> None:
 
 
 @pytest.mark.regression("REP-02")
-def test_a_real_small_result_survives_the_way_through_files(synthetic: ReportInputs, tmp_path: Path) -> None:
+def test_a_real_small_result_survives_the_way_through_files(
+    synthetic: ReportInputs, stage_rows: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
     summary = tmp_path / "summary"
     write_parquet(summary / "metrics.parquet", synthetic.metrics)
     write_parquet(summary / "tests.parquet", synthetic.tests)
@@ -209,6 +212,15 @@ def test_a_real_small_result_survives_the_way_through_files(synthetic: ReportInp
     write_json(tmp_path / "layers/selected.json", synthetic.selected)
     write_json(tmp_path / "sae/quality.json", synthetic.sae)
     write_json(tmp_path / "data/report.json", synthetic.data)
+    for folder, table in stage_rows.items():
+        for (arm, seed), rows in table.groupby(["arm", "seed"]):
+            write_parquet(tmp_path / folder / str(arm) / f"seed{seed}.parquet", rows)
+    write_parquet(tmp_path / "features/contexts.parquet", synthetic.contexts)
+    write_json(tmp_path / "features/picks.json", synthetic.picks)
+    write_json(tmp_path / "language/reliability.json", synthetic.reliability)
+    for arm, swept in synthetic.sweeps.items():
+        write_json(tmp_path / f"sweep/{arm}/chosen.json", swept["choice"])
+        write_parquet(tmp_path / f"sweep/{arm}/trials.parquet", swept["trials"])
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "layers.tsv").write_text("s\tcpu_time\tmax_rss\n12.0\t11.0\t300.5\n")
     write_json(
@@ -219,7 +231,7 @@ def test_a_real_small_result_survives_the_way_through_files(synthetic: ReportInp
     costs = {"stage_costs": stage_costs(tmp_path), "arm_costs": arm_costs(tmp_path)}
     page = build_report(found)
     assert page == build_report(replace(synthetic, **costs))
-    assert "Cost of the arms" in page
+    assert "What does an arm cost?" in page
     assert "Cost of the stages" in page
     (summary / "tests.parquet").unlink()
     with pytest.raises(InputError, match=r"tests\.parquet"):

@@ -15,29 +15,39 @@ WIDTH, LEFT, RIGHT, GAP, HEAD, HEIGHT, FOOT = 980.0, 46.0, 96.0, 20.0, 34.0, 250
 LEADING = 14.0
 
 
-def curves(inputs: ReportInputs, attack: str = "relearn") -> str:
-    """Leak rate after every step of an attack; one panel a forget language."""
+def curves(inputs: ReportInputs) -> str:
+    """Leak rate after every step of each attack with steps; one panel a forget language, one row an attack.
+
+    Empty when no attack has a curve.
+    """
     table = inputs.table("attack_curves")
-    table = table[(table["attack"] == attack) & (table["metric"] == "leak")]
-    table = table[~table["estimate"].map(words.missing).astype(bool)]
+    table = table[(table["metric"] == "leak") & ~table["estimate"].map(words.missing).astype(bool)]
+    steps = table.groupby("attack")["step"].nunique()
+    order = list(words.ATTACKS)
+    attacks = sorted(
+        steps.index[steps > 1], key=lambda name: (order.index(name) if name in order else len(order), name)
+    )
+    if not attacks:
+        return ""
+    drawing = Svg("attack", WIDTH, "Leak rate under relearning, by step")
+    for row, attack in enumerate(attacks):
+        _band(drawing, inputs, table[table["attack"] == attack], attack, row * (HEAD + HEIGHT + FOOT))
+    return drawing.render(len(attacks) * (HEAD + HEIGHT + FOOT))
+
+
+def _band(drawing: Svg, inputs: ReportInputs, table: pd.DataFrame, attack: str, top: float) -> None:
     languages = [code for code in inputs.languages if code in set(table["language"])]
-    drawing = Svg(f"attack-{attack}", WIDTH, f"Leak rate under the attack {attack}, by step")
-    if not languages:
-        drawing.text(LEFT, 24, "No attack was run.", kind="muted")
-        return drawing.render(40)
-    width = WIDTH / len(languages)
-    height = HEIGHT
+    width, foot = WIDTH / max(1, len(languages)), top + HEAD + HEIGHT
     levels = ticks(0.0, max(float(table["estimate"].max()), 0.05))
     for index, language in enumerate(languages):
         rows = table[table["language"] == language]
         left = index * width + LEFT
         right = (index + 1) * width - RIGHT - (GAP if index + 1 < len(languages) else 0)
         x = Scale(0.0, _position(int(rows["step"].max())) or 1.0, left, right)
-        y = Scale(levels[0], levels[-1], HEAD + height, HEAD)
+        y = Scale(levels[0], levels[-1], foot, top + HEAD)
         _axes(drawing, x, y, sorted({int(step) for step in rows["step"]}), levels, words.language(language))
         _lines(drawing, inputs, rows, x, y)
-    drawing.text(LEFT, HEAD + height + 38, f"steps of {attack}ing, log scale", kind="muted small")
-    return drawing.render(HEAD + height + FOOT)
+    drawing.text(LEFT, foot + 38, f"steps of {words.attack(attack)}, log scale", kind="muted small")
 
 
 def _position(step: int) -> float:
@@ -45,7 +55,7 @@ def _position(step: int) -> float:
 
 
 def _axes(drawing: Svg, x: Scale, y: Scale, steps: list[int], levels: list[float], title: str) -> None:
-    drawing.text(x.start, 16, title, kind="strong")
+    drawing.text(x.start, y.end - 18, title, kind="strong")
     for value in levels:
         drawing.line(x.start, y(value), x.end, y(value))
         drawing.text(x.start - 8, y(value) + 4, words.percent(value), kind="muted small", anchor="end")
@@ -76,7 +86,7 @@ def _lines(drawing: Svg, inputs: ReportInputs, rows: pd.DataFrame, x: Scale, y: 
         for place in points if arm in inputs.studied else ():
             drawing.mark(*place, "dot", colour, size=3)
         ends.append((points[-1][1], arm, colour, points[-1]))
-    for (end, arm, colour, point), at in zip(ends, _apart([item[0] for item in ends]), strict=True):
+    for (end, arm, colour, point), at in zip(ends, _apart([item[0] for item in ends], y.start), strict=True):
         if abs(at - end) > 3:
             drawing.line(
                 point[0] + 2, end, x.end + 10, at, kind="", style=f"stroke:var(--{colour});stroke-width:.75"
@@ -85,8 +95,8 @@ def _lines(drawing: Svg, inputs: ReportInputs, rows: pd.DataFrame, x: Scale, y: 
         drawing.text(x.end + 13, at + 4, arm, kind=kind, style=f"fill:var(--{colour})")
 
 
-def _apart(places: list[float]) -> list[float]:
-    """Label positions in the same order, as near to `places` as a line of text allows."""
+def _apart(places: list[float], axis: float) -> list[float]:
+    """Label positions in the same order, as near to `places` as a line of text allows, above an axis."""
     order = sorted(range(len(places)), key=lambda index: (places[index], index))
     placed = [places[index] for index in order]
     for _ in range(200):
@@ -100,7 +110,7 @@ def _apart(places: list[float]) -> list[float]:
         if not moved:
             break
     # Whole lines below the axis would run into its numbers.
-    lowest = HEAD + HEIGHT + 2
+    lowest = axis + 2
     excess = max(0.0, (placed[-1] if placed else 0.0) - lowest)
     shifted = [place - excess for place in placed] if excess else placed
     found = [0.0] * len(places)

@@ -31,6 +31,8 @@ def kept(inputs: ReportInputs) -> str:
                 bands.append(Band("margin", float(margins[0]), dashed=True))
             role = "protected" if language in inputs.roles["retain"] else "neighbour"
             panels.append(Panel(words.language(language), role, points, bands))
+    if not panels:
+        return ""
     return dot_plot(
         "kept", "Change in accuracy of the kept languages against the base", panels,
         inputs.studied, inputs.known, axis="change in share of correct answers, arm minus base",

@@ -18,10 +18,9 @@ NAMES = {
 def layers(inputs: ReportInputs) -> str:
     """Excess over chance of every component by layer; chosen layers are shaded."""
     table = inputs.layers
-    drawing = Svg("layers", WIDTH, "Layer scores and the chosen layers")
     if table.empty:
-        drawing.text(LEFT, 24, "Layers were not scored.", kind="muted")
-        return drawing.render(40)
+        return ""
+    drawing = Svg("layers", WIDTH, "Layer scores and the chosen layers")
     known = [name for name in NAMES if name in set(table["component"])]
     components = [*known, *sorted(set(table["component"]) - set(NAMES))]
     chosen = {int(layer) for layer in inputs.selected.get("layers", [])}

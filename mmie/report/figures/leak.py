@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmie.report import words
 from mmie.report.figures.dots import Band, Panel, Point, dot_plot
-from mmie.report.inputs import REFERENCE, ReportInputs
+from mmie.report.inputs import ReportInputs
 
 CELLS = ("test", "mixed")
 
@@ -20,6 +20,8 @@ def leak(inputs: ReportInputs) -> str:
             if points:
                 bands = references(inputs, language, split, "leak")
                 panels.append(Panel(words.language(language), words.cell(split), points, bands))
+    if not panels:
+        return ""
     return dot_plot(
         "leak", "Leak rate of the forget language by arm, with 95 % intervals", panels,
         inputs.studied, inputs.known, axis="leak rate: share of facts given away in any language",
@@ -44,8 +46,7 @@ def level(inputs: ReportInputs, arm: str, language: str, split: str, metric: str
 def references(inputs: ReportInputs, language: str, split: str, metric: str) -> list[Band]:
     """Bands of the base and of the oracle that scores are normalised by."""
     bands = []
-    measured = set(inputs.metrics["arm"])
-    for label, arm in (("base", "base"), ("oracle", REFERENCE if REFERENCE in measured else "oracle")):
+    for label, arm in (("base", "base"), ("oracle", inputs.reference)):
         point = level(inputs, arm, language, split, metric)
         if point is not None:
             bands.append(Band(label, point.estimate, point.low, point.high))

@@ -21,6 +21,8 @@ def states(inputs: ReportInputs) -> str:
         if not words.missing(row["rate"])
     }
     languages = [code for code in inputs.languages if any(key[1] == code for key in rates)]
+    if not languages:
+        return ""
     drawing = Svg("states", WIDTH, "Answer states by arm and language")
     _key(drawing)
     width = (WIDTH - GUTTER - GAP * (COLUMNS - 1)) / COLUMNS

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from mmie.report import words
+from mmie.report.figures.heat import empty_cell, heat_cell, transfer_key, two_lines
 from mmie.report.inputs import ReportInputs
 from mmie.report.svg import Svg
 
-WIDTH, GUTTER, ROW, HEAD, FOOT = 980.0, 118.0, 34.0, 62.0, 50.0
+WIDTH, GUTTER, ROW, HEAD, FOOT = 980.0, 118.0, 40.0, 62.0, 50.0
 WIDEST = 150.0
 
 
@@ -14,6 +15,8 @@ def transfer(inputs: ReportInputs) -> str:
     """T on the leak rate, arms by language and kind of prompt, where there is anything to forget."""
     cells = _cells(inputs)
     columns = _columns(inputs, cells)
+    if not columns:
+        return ""
     drawing = Svg("transfer", WIDTH, "Transfer matrix: 0 is the base, 1 the oracle")
     width = min(WIDEST, (WIDTH - GUTTER) / max(1, len(columns)))
     split = 8.0 if inputs.studied and inputs.known else 0.0
@@ -22,19 +25,16 @@ def transfer(inputs: ReportInputs) -> str:
         if index == 0 or columns[index - 1][0] != language:
             drawing.text(x + 4, 18, words.language(language), kind="strong")
             drawing.line(x + 2, 25, x + width * _run(columns, index) - 2, 25, kind="axis")
-        first, _, second = words.cell(cell).partition(" ")
-        drawing.text(x + width / 2, 41, first, kind="muted small", anchor="middle")
-        drawing.text(x + width / 2, 54, second, kind="muted small", anchor="middle")
+        two_lines(drawing, x + width / 2, 54, words.cell(cell))
         for row, arm in enumerate(inputs.arms):
             y = HEAD + ROW * row + (split if row >= len(inputs.studied) else 0)
             if index == 0:
                 kind = "strong" if arm in inputs.studied else "muted"
                 drawing.text(GUTTER - 12, y + ROW / 2 + 4, arm, kind=kind, anchor="end")
-            _cell(
-                drawing, cells.get((arm, language, cell)), x, y, width, f"{arm}, {words.language(language)}"
-            )
+            box = (x, y, width, ROW)
+            _cell(drawing, cells.get((arm, language, cell)), box, f"{arm}, {words.language(language)}")
     bottom = HEAD + ROW * len(inputs.arms) + split
-    _key(drawing, bottom + 20)
+    transfer_key(drawing, GUTTER, bottom + 20)
     return drawing.render(bottom + FOOT)
 
 
@@ -46,16 +46,12 @@ def nothing_to_forget(inputs: ReportInputs) -> list[str]:
 
 
 def _cells(inputs: ReportInputs) -> dict[tuple[str, str, str], dict]:
-    """By (arm, language, cell); cells of attacks come from the tests, the others from the matrix."""
-    tests = inputs.tests
-    tests = tests[(tests["statistic"] == "transfer") & (tests["metric"] == "leak")]
-    found = {(str(r["arm"]), str(r["language"]), str(r["cell"])): r for r in tests.to_dict("records")}
+    """By (arm, language, cell)."""
     matrix = inputs.table("transfer")
     # Verdicts rest on TEST; DEV chose and holdout facts were never there to forget.
     set_aside = matrix["split"].str.startswith(("dev", "holdout"))
     matrix = matrix[(matrix["metric"] == "leak") & ~set_aside]
-    found |= {(str(r["arm"]), str(r["language"]), str(r["split"])): r for r in matrix.to_dict("records")}
-    return found
+    return {(str(r["arm"]), str(r["language"]), str(r["split"])): r for r in matrix.to_dict("records")}
 
 
 def _columns(inputs: ReportInputs, cells: dict[tuple[str, str, str], dict]) -> list[tuple[str, str]]:
@@ -76,31 +72,11 @@ def _run(columns: list[tuple[str, str]], start: int) -> int:
     return sum(1 for column in columns[start:] if column[0] == columns[start][0])
 
 
-def _cell(drawing: Svg, row: dict | None, x: float, y: float, width: float, where: str) -> None:
+def _cell(drawing: Svg, row: dict | None, box: tuple[float, float, float, float], where: str) -> None:
     if row is None or words.missing(row["estimate"]):
         reason = str(row.get("reason") or "not measured") if row is not None else "not measured"
-        drawing.rect(x + 1, y + 1, width - 2, ROW - 2, style="fill:var(--panel)", hint=f"{where}: {reason}")
-        drawing.text(x + width / 2, y + ROW / 2 + 4, "n/m", kind="muted small", anchor="middle")
+        empty_cell(drawing, box, hint=f"{where}: {reason}")
         return
-    value = float(row["estimate"])
-    share = min(1.0, abs(value))
-    token = "heat" if value >= 0 else "heat-negative"
-    hint = f"{where}: T = {words.number(value)} ({words.interval(row['ci_low'], row['ci_high'])})"
-    drawing.rect(x + 1, y + 1, width - 2, ROW - 2, style="fill:var(--panel)")
-    drawing.rect(
-        x + 1, y + 1, width - 2, ROW - 2, style=f"fill:var(--{token});fill-opacity:{share:.3f}", hint=hint
-    )  # fmt: skip
-    ink = "fill:var(--on-heat)" if share > 0.68 else ""
-    drawing.text(x + width / 2, y + ROW / 2 + 4.5, words.number(value), anchor="middle", style=ink)
-
-
-def _key(drawing: Svg, y: float) -> None:
-    stops = [(-0.5, "reinforced"), (0.0, "as the base"), (0.5, "halfway"), (1.0, "as the oracle")]
-    x = GUTTER
-    for value, label in stops:
-        token = "heat" if value >= 0 else "heat-negative"
-        drawing.rect(x, y, 16, 12, style="fill:var(--panel)")
-        drawing.rect(x, y, 16, 12, style=f"fill:var(--{token});fill-opacity:{abs(value):.3f}")
-        text = f"{words.number(value)} {label}" if value >= 0 else f"below 0 {label}"
-        drawing.text(x + 22, y + 10.5, text, kind="muted small")
-        x += 150
+    value, spread = float(row["estimate"]), words.interval(row["ci_low"], row["ci_high"])
+    hint = f"{where}: T = {words.number(value)} ({spread})"
+    heat_cell(drawing, box, value, words.number(value), hint=hint, below=spread)

@@ -1,0 +1,1 @@
+"""What the page's tables and cards say, as plain values ready to be written."""

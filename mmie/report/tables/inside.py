@@ -1,0 +1,116 @@
+"""Inside the model: autoencoders, latents, depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmie.report import words
+from mmie.report.inputs import REFERENCE, ReportInputs
+
+Row = dict[str, Any]
+
+
+PICKS_SHOWN, CONTEXTS_SHOWN = 6, 3
+
+
+def depth(inputs: ReportInputs) -> list[Row]:
+    """Measures of depth by arm, mean over seeds, with the values of base and oracle."""
+    table = inputs.depth
+    if table.empty:
+        return []
+    rows = []
+    for arm in [*inputs.arms, REFERENCE]:
+        own = table[table["arm"] == arm].sort_values("seed", kind="stable")
+        if own.empty:
+            continue
+        cells = []
+        for measure in words.DEPTH:
+            part = own[own["measure"] == measure]
+            values = part["value"].astype(float)
+            reasons = sorted({str(reason) for reason in part["reason"] if reason})
+            measured = len(values) and not values.isna().any()
+            cells.append({
+                "value": words.number(float(values.mean())) if measured else words.NOT_MEASURED,
+                "reason": "" if measured else "; ".join(reasons),
+                "seeds": " · ".join(words.number(value) for value in values) if len(values) > 1 else "",
+            })  # fmt: skip
+        found = own.loc[own["measure"] == "recoverability_gap", "changed"]
+        changed = "n/m" if found.empty or found.isna().any() else "yes" if found.astype(bool).all() else "no"
+        rows.append({"arm": arm, "studied": arm in inputs.studied, "cells": cells, "changed": changed})
+    return rows
+
+
+def latents(inputs: ReportInputs) -> list[Row]:
+    """By layer: what clamping each picker's latents did on DEV, and the top latents with their contexts."""
+    return [
+        {
+            "layer": name.removeprefix("layer"),
+            "pickers": [
+                _picker(picker, len(found["picks"][picker]), found.get("validation", {}).get(picker))
+                for picker in sorted(found["picks"])
+            ],
+            "without": sorted(found.get("without", {}).items()),
+            "shown_of": (shown := _shown_picker(inputs, found["picks"])),
+            "top": [
+                _latent(inputs, int(name.removeprefix("layer")), latent, found["picks"])
+                for latent in found["picks"].get(shown, [])[:PICKS_SHOWN]
+            ],
+        }
+        for name, found in sorted(inputs.picks.items(), key=lambda item: (len(item[0]), item[0]))
+    ]
+
+
+def _picker(name: str, count: int, effect: Mapping[str, Any] | None) -> Row:
+    if effect is None:
+        return {"name": name.replace("_", " "), "count": count, "specific": None}
+    return {
+        "name": name.replace("_", " "), "count": count, "specific": bool(effect["specific"]),
+        "forget": words.signed(effect["forget"]), "limit": words.signed(effect["forget_limit"]),
+        "retain": words.signed(effect["retain"]), "most": words.signed(max(effect["random_retain"])),
+        "sets": len(effect["random_forget"]),
+    }  # fmt: skip
+
+
+def _shown_picker(inputs: ReportInputs, picks: Mapping[str, Any]) -> str:
+    """The picker of the first configured arm that clamps its latents, or else the first there is."""
+    used = [str(options.get("picker")) for options in inputs.config.get("arms", {}).values()]
+    return next((picker for picker in [*used, *sorted(picks)] if picker in picks), "")
+
+
+def _latent(inputs: ReportInputs, layer: int, latent: int, picks: Mapping[str, Any]) -> Row:
+    table = inputs.contexts
+    if len(table):
+        table = table[(table["layer"] == layer) & (table["latent"] == latent)].sort_values("rank")
+    return {
+        "latent": latent,
+        "pickers": ", ".join(picker.replace("_", " ") for picker in sorted(picks) if latent in picks[picker]),
+        "contexts": [
+            {"language": words.language(row["language"]), "tag": words.language_tag(row["language"]),
+             "before": row["before"], "token": row["token"], "after": row["after"],
+             "code": words.number(row["code"])}
+            for row in table.head(CONTEXTS_SHOWN).to_dict("records")
+        ],
+    }  # fmt: skip
+
+
+def sae_table(inputs: ReportInputs) -> list[Row]:
+    """Quality of every autoencoder, pooled and per language."""
+    rows = []
+    for name, quality in sorted(inputs.sae.items(), key=lambda item: (len(item[0]), item[0])):
+        layer = name.removeprefix("layer")
+        recovered = quality.get("loss_recovered", {})
+        parts = [("all languages", "pooled", quality["pooled"])]
+        described = quality.get("languages", {})
+        order = [code for code in inputs.languages if code in described]
+        order += sorted(set(described) - set(order))
+        parts += [(words.language(code), code, described[code]) for code in order]
+        for label, code, part in parts:
+            rows.append({
+                "layer": layer, "pooled": code == "pooled", "language": label,
+                "fvu": words.number(part["fvu"]), "l0": words.number(part["l0"]),
+                "dead": words.percent(part["dead_share"]),
+                "recovered": words.number(recovered.get(code, {}).get("loss_recovered")),
+                "supported": "" if part.get("supported", True) else "poorly described: no claim is made here",
+            })  # fmt: skip
+    return rows
