@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-slurm check format schema clean
+.PHONY: help run test test-all test-slow test-slurm check format schema clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -23,10 +23,13 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 run: $(STAMP)  ## run the default experiment and say where the report is
 	$(BIN)/python -m mmie.launch --cores $(CORES)
 
-test: check  ## run every test but the SLURM one
+test: check  ## run every test but the slow ones and the SLURM one
 	$(BIN)/python -m pytest
 
-test-all: test test-slurm  ## the same and the SLURM test
+test-all: test test-slow test-slurm  ## the same, the slow ones and the SLURM test
+
+test-slow: $(STAMP)  ## train every arm and objective by the real command line
+	$(BIN)/python -m pytest -m slow
 
 test-slurm: $(STAMP)  ## drive a reduced experiment through a one-node SLURM (Debian, root)
 	tests/slurm/run

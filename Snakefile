@@ -21,6 +21,7 @@ include: "rules/depth.smk"
 include: "rules/sweep.smk"
 include: "rules/attack.smk"
 include: "rules/dose.smk"
+include: "rules/judge.smk"
 include: "rules/aggregate.smk"
 include: "rules/report.smk"
 

@@ -2,15 +2,18 @@
 
     python bench/training.py --rows 32 --repeat 20
 
-Three ways to take the same step on the same LoRA adapters of `data/nano`, in one run:
+Ways to take the same step on the same LoRA adapters of `data/nano`, in one run:
 
 - `plain`: fine-tuning on the answers of one batch, nothing else;
 - `mmie`: NPO on one batch with stored reference log-likelihoods, KL on another with the adapter off;
+- `cached`: the same with the distributions of all retain rows computed beforehand (`reference: cached`);
+- `top 64`: the same with their 64 most likely tokens (`reference_top: 64`);
 - `two models`: the same two terms with a copy of the model as reference, which reads both batches in
   every step, logits at every position, as trainers commonly do.
 
 Memory is the peak of the bytes held in tensors during a step, weights included, from PyTorch's profiler;
-time is the median of alternating repeats.
+time is CPU time, the median of alternating repeats. Filling the cache is timed apart and spread over the
+steps of a run of the default experiment.
 """
 
 from __future__ import annotations
@@ -38,12 +41,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mmie.training.batches import Examples  # noqa: E402
+from mmie.training.cached_reference import cached_reference  # noqa: E402
 from mmie.training.memory import Shape, plan_memory  # noqa: E402
 from mmie.training.reference import answer_sums  # noqa: E402
 from mmie.training.sets import TrainingSets  # noqa: E402
 from mmie.training.settings import TrainingSettings  # noqa: E402
 from mmie.training.terms import ForgetTerm, RetainTerm, accumulate  # noqa: E402
 
+RETAIN_ROWS, STEPS = 1936, 150
+"""Retain rows and steps of a LoRA arm of the default experiment."""
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -92,7 +98,7 @@ def two_model_loss(model: nn.Module, reference: nn.Module, sets: TrainingSets, t
 
 
 def build_steps(rows: int) -> tuple[dict[str, Callable[[], None]], dict[str, int], Shape]:
-    """The three steps, the bytes of weights each keeps, and the shape of their largest batch."""
+    """The steps, the bytes that each keeps between steps, and the shape of their largest batch."""
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "data/nano")
     base = AutoModelForCausalLM.from_pretrained(ROOT / "data/nano").eval()
     reference = copy.deepcopy(base)
@@ -101,7 +107,12 @@ def build_steps(rows: int) -> tuple[dict[str, Callable[[], None]], dict[str, int
     model, parameters = adapted(base)
     optimiser = torch.optim.AdamW(parameters, lr=1e-4)
     settings = TrainingSettings()
-    terms = {"forget": ForgetTerm(model, sets, settings), "retain": RetainTerm(model, retain, settings)}
+    everything = examples_of(tokenizer, "en", RETAIN_ROWS)
+    caches = {
+        name: cached_reference(model, everything, range(len(everything)), top)
+        for name, top in {"cached": None, "top 64": 64}.items()
+    }
+    forget_term = ForgetTerm(model, sets, settings)
     plain_term = RetainTerm(model, forget, TrainingSettings(retain_objective="nll"))
 
     def plain() -> None:
@@ -109,11 +120,14 @@ def build_steps(rows: int) -> tuple[dict[str, Callable[[], None]], dict[str, int
         accumulate(plain_term, range(rows), weight=1.0, size=None, where="bench")
         optimiser.step()
 
-    def mmie() -> None:
-        optimiser.zero_grad()
-        for term in terms.values():
-            accumulate(term, range(rows), weight=1.0, size=None, where="bench")
-        optimiser.step()
+    def ours(retain_term: RetainTerm) -> Callable[[], None]:
+        def step() -> None:
+            optimiser.zero_grad()
+            for term in (forget_term, retain_term):
+                accumulate(term, range(rows), weight=1.0, size=None, where="bench")
+            optimiser.step()
+
+        return step
 
     def two_models() -> None:
         optimiser.zero_grad()
@@ -125,17 +139,37 @@ def build_steps(rows: int) -> tuple[dict[str, Callable[[], None]], dict[str, int
     trained = sum(value.numel() for value in parameters)
     kept = weights + 12 * trained
     widest = max(forget.batch(range(rows)).input_ids.shape[1], retain.batch(range(rows)).input_ids.shape[1])
-    columns = max(max(forget.answer_lengths), max(retain.answer_lengths)) + 1
-    shape = Shape.of(reference.config.to_dict(), reference.num_parameters(), trained, rows, widest, columns)
+    answers = max(sum(forget.answer_lengths), sum(retain.answer_lengths))
+    shape = Shape.of(reference.config.to_dict(), reference.num_parameters(), trained, rows, widest, answers)
     return (
-        {"plain": plain, "mmie": mmie, "two models": two_models},
-        {"plain": kept, "mmie": kept, "two models": kept + weights},
+        {
+            "plain": plain,
+            "mmie": ours(RetainTerm(model, retain, settings)),
+            **{name: ours(RetainTerm(model, everything, settings, cache)) for name, cache in caches.items()},
+            "two models": two_models,
+        },
+        {
+            "plain": kept,
+            "mmie": kept,
+            **{name: kept + cache.bytes for name, cache in caches.items()},
+            "two models": kept + weights,
+        },
         shape,
     )
 
 
+def filling() -> float:
+    """CPU seconds to fill the cache of the default experiment."""
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "data/nano")
+    model, _ = adapted(AutoModelForCausalLM.from_pretrained(ROOT / "data/nano"))
+    everything = examples_of(tokenizer, "en", RETAIN_ROWS)
+    start = time.process_time()
+    cached_reference(model, everything, range(len(everything)), None)
+    return time.process_time() - start
+
+
 def main() -> None:
-    """Print the table, the two ratios and the plan."""
+    """Print the table, the ratios and the plan."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=32, help="items of each batch")
     parser.add_argument("--repeat", type=int, default=20, help="timed repeats")
@@ -154,8 +188,12 @@ def main() -> None:
     memory_of = {name: peak_bytes(step) + kept[name] for name, step in steps.items()}
     for name in steps:
         print(f"{name:<11} {time_of[name] * 1e3:8.1f} ms  {memory_of[name] / 2**20:8.1f} MiB")
-    print(f"memory, mmie / plain:      {memory_of['mmie'] / memory_of['plain']:.2f}")
-    print(f"time, mmie / two models:   {time_of['mmie'] / time_of['two models']:.2f}")
+    for name in ("mmie", "cached", "top 64"):
+        print(f"memory, {name} / plain: {memory_of[name] / memory_of['plain']:.2f}")
+        print(f"time, {name} / two models: {time_of[name] / time_of['two models']:.2f}")
+    share = filling() / STEPS
+    print(f"filling the cache, a step: {share * 1e3:.1f} ms")
+    print(f"time with it, cached / two models: {(time_of['cached'] + share) / time_of['two models']:.2f}")
     plan = plan_memory(shape)
     print(f"planned / measured memory: {plan.total / memory_of['mmie']:.2f}")
     for term, amount in plan.terms().items():

@@ -2,119 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from mmie.errors import InputError
-from mmie.training.settings import TrainingSettings
+from mmie.trained_arm_options import (
+    ContrastiveArm,
+    Curriculum,
+    EarlyStopping,
+    FullArm,
+    GatedReftArm,
+    LayerChoice,
+    LingTeaArm,
+    LoraArm,
+    NegativeReftArm,
+    Positive,
+    ReftArm,
+    Reweighting,
+    RmuArm,
+    Section,
+    Share,
+    TaskVectorArm,
+    Training,
+)
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-LayerChoice = Literal["all", "selected", "random", "worst", "middle"] | list[int]
-"""Blocks: all, those of the layer stage, a control of as many blocks, or numbers."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Curriculum(Section):
-    """Forget rows drawn by how well the base knew them, in three stages of a third each."""
-
-    order: Literal["easy_first", "hard_first"] = Field(
-        "easy_first", description="`easy_first`: weakly memorised rows first, strongly memorised ones last."
-    )
-    temperature: float = Field(1.0, gt=0, description="Of the softmax over standardised difficulties.")
-
-
-class Reweighting(Section):
-    """Forget rows drawn by how well they are still remembered; multiplies a curriculum."""
-
-    every: Positive = Field(25, description="Steps between passes over all forget rows.")
-    temperature: float = Field(1.0, gt=0, description="Nats a token.")
-    minimum: float = Field(0.1, gt=0, description="Least weight before normalisation.")
-    maximum: float = Field(10.0, gt=0, description="Largest weight before normalisation.")
-
-
-class EarlyStopping(Section):
-    """Stop, and keep the best step, by rows of groups that are held out of training."""
-
-    every: int = Field(10, ge=2, description="Steps between measurements.")
-    patience: Positive = Field(3, description="Measurements without improvement before stopping.")
-    improvement: float = Field(0.0, ge=0, description="Least gain that counts as one.")
-    held_out_share: float = Field(0.2, gt=0, le=0.9, description="Share of the FIT groups to hold out.")
-
-
-class Training(Section):
-    """One training run of an arm: a forget objective and a retain objective (docs/objectives.md)."""
-
-    steps: int | None = Field(150, ge=2, description="Optimiser steps; null: as many as `epochs` need.")
-    epochs: Positive | None = Field(None, description="Passes over the forget rows, in place of `steps`.")
-    tail: Literal["flush", "carry", "drop"] | None = Field(
-        None,
-        description="With `epochs`, rows left after the last full batch of an epoch: a short batch "
-        "(`flush`, also for null), into the next epoch, or left out.",
-    )
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
-    forget_batch: Positive = Field(32, description="Forget items in a step.")
-    retain_batch: Positive = Field(32, description="Retain items in a step.")
-    micro_batch: Positive | None = Field(
-        None, description="Items in memory at once, gradients add up; null: the whole batch."
-    )
-    objective: str = Field("npo", description="Forget objective.")
-    retain_objective: str = Field("kl", description="Retain objective: `kl`, `nll`, `jsd` or `hidden`.")
-    beta: float | None = Field(
-        None,
-        gt=0,
-        description="Inverse temperature (NPO, SimNPO, preference), power (WGA) or strength (UNDIAL); "
-        "null: the objective's default.",
-    )
-    delta: float | None = Field(None, ge=0, description="SimNPO: margin, nats a token; null: 0.")
-    bound: float | None = Field(
-        None, gt=0, description="Bounded ascent: nats a token; null: half the log of the vocabulary size."
-    )
-    preference_scale: Literal["one", "two_over_beta"] | None = Field(
-        None, description="IDK-DPO, AltPO: factor of the loss; null: `one`, standard DPO."
-    )
-    saturation_power: float | None = Field(None, ge=0, description="SatImp: power of p; null: 5.")
-    importance_power: float | None = Field(None, ge=0, description="SatImp: power of 1 - p; null: 1.")
-    dual_rate: float | None = Field(None, gt=0, description="PDU: step of the retain weight; null: 1.")
-    dual_limit: float | None = Field(
-        None, ge=0, description="PDU: largest retain loss; null: that of the base (`nll` only)."
-    )
-    retain_layers: list[int] | None = Field(None, description="Blocks that `hidden` compares.")
-    forget_weight: float = Field(1.0, ge=0, description="Weight (gamma) of the forget term.")
-    retain_weight: float = Field(1.0, ge=0, description="Weight (alpha) of the retain term; PDU: the first.")
-    schedule: Literal["joint", "alternating"] = Field(
-        "joint", description="Both terms in every step, or forget in even and retain in odd steps."
-    )
-    optimisers: Literal["one", "dual"] = Field(
-        "one", description="One AdamW, or one a term; with two, the rates are the weights."
-    )
-    retain_learning_rate: float | None = Field(
-        None, gt=0, description="Peak rate of the retain term's own AdamW; null: `learning_rate`."
-    )
-    warmup_share: Share = Field(0.1, description="Share of the steps in which the rate rises.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
-    clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    checkpoint_every: Positive = Field(25, description="Steps between resumable checkpoints.")
-    language_weights: dict[str, float] | None = Field(
-        None, description="Sampling weight of each language in both sets; null: every row equally often."
-    )
-    curriculum: Curriculum | None = Field(None, description="Order by difficulty; null: none.")
-    reweighting: Reweighting | None = Field(None, description="Weight by what is remembered; null: none.")
-    early_stopping: EarlyStopping | None = Field(None, description="Null: all steps are taken.")
-
-    @model_validator(mode="after")
-    def _can_be_trained(self) -> Training:
-        try:
-            TrainingSettings.from_options(self.model_dump())
-        except InputError as problem:
-            raise ValueError(str(problem)) from None
-        return self
+__all__ = ["Arm", "Curriculum", "EarlyStopping", "Positive", "Reweighting", "Section", "Share", "Training"]
 
 
 class NoArm(Section):
@@ -134,29 +46,6 @@ class NoiseArm(Section):
 
     kind: Literal["noise"]
     scale: float = Field(1.0, gt=0, description="Noise in standard deviations of each weight matrix.")
-
-
-class LoraArm(Section):
-    """Low-rank adapters on linear layers."""
-
-    kind: Literal["lora"]
-    rank: Positive = Field(8, description="Rank of each adapter.")
-    alpha: float = Field(16.0, gt=0, description="Scale of the adapters is alpha / rank.")
-    targets: list[str] = Field(
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        description="Names of the linear layers that get an adapter.",
-    )
-    layers: LayerChoice = Field("all", description="Which blocks get adapters.")
-    training: Training = Field(default_factory=Training, description="How it is trained.")
-
-
-class ReftArm(Section):
-    """LoReFT: a low-rank edit of the residual stream."""
-
-    kind: Literal["reft"]
-    rank: Positive = Field(8, description="Dimensions of the stream that the edit may set.")
-    layers: LayerChoice = Field("selected", description="Which blocks are edited.")
-    training: Training = Field(default_factory=Training, description="How it is trained.")
 
 
 class SaeClampArm(Section):
@@ -247,6 +136,29 @@ class PromptOnlyArm(Section):
     )
 
 
+# Kinds that act by hooks alone (`subspace` unless it is baked): parts of a combined arm in any place.
+HOOKED_KINDS = (
+    "none", "reft", "sae_clamp", "diff_means", "leace", "script_scrub", "subspace", "language_neurons",
+    "prompt_only", "negative_reft", "gated_reft",
+)  # fmt: skip
+
+
+def acts_by_hooks(arm: Any) -> bool:
+    """Whether an arm, configured or fitted, leaves weights and modules of the model as they are."""
+    return arm.kind in HOOKED_KINDS and not getattr(arm, "baked", False)
+
+
+class CombinedArm(Section):
+    """Other arms in force at once, as they were fitted on the base: the cell `both` of a factorial design."""
+
+    kind: Literal["combined"]
+    parts: list[str] = Field(
+        min_length=2,
+        description="Names of other arms, innermost first; one that changes weights or has adapters must be "
+        "the first.",
+    )
+
+
 Arm = Annotated[
     NoArm
     | OracleArm
@@ -259,6 +171,14 @@ Arm = Annotated[
     | ScriptScrubArm
     | SubspaceArm
     | LanguageNeuronsArm
-    | PromptOnlyArm,
+    | PromptOnlyArm
+    | NegativeReftArm
+    | GatedReftArm
+    | LingTeaArm
+    | FullArm
+    | TaskVectorArm
+    | RmuArm
+    | ContrastiveArm
+    | CombinedArm,
     Field(discriminator="kind"),
 ]

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from mmie.arm_options import Arm, Section
+from mmie.arm_options import Arm, Section, acts_by_hooks
 from mmie.errors import InputError
 from mmie.stage_options import (
     Activations,
@@ -24,6 +24,7 @@ from mmie.stage_options import (
     Evaluation,
     Gate,
     Identification,
+    Judge,
     Language,
     Layers,
     Model,
@@ -69,6 +70,7 @@ class Configuration(Section):
     depth: Depth = Field(default_factory=Depth, description="Reading the arms from inside.")
     attacks: Attacks = Field(default_factory=Attacks, description="Attacks.")
     sweep: Sweep = Field(default_factory=Sweep, description="Choosing hyper-parameters on DEV.")
+    judge: Judge | None = Field(None, description="A second opinion on answers; null: no calls, ever.")
     statistics: Statistics = Field(default_factory=Statistics, description="Resampling and correction.")
     gates: dict[str, Gate] = Field(
         default_factory=lambda: _default("gates"),
@@ -93,6 +95,20 @@ class Configuration(Section):
                 raise ValueError(f"forget: {code!r} has no corpus under data.corpora")
         if "oracle_reference" in self.arms:
             raise ValueError("arms: `oracle_reference` is reserved for the reference oracle")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_arms(self) -> Configuration:
+        for name, arm in self.arms.items():
+            for place, part in enumerate(getattr(arm, "parts", [])):
+                if part not in self.arms or self.arms[part].kind == "combined":
+                    raise ValueError(
+                        f"arms.{name}.parts: {part!r} is no other arm that is not combined itself"
+                    )
+                if place and not acts_by_hooks(self.arms[part]):
+                    raise ValueError(
+                        f"arms.{name}.parts: {part!r} acts on weights or has adapters; name it first"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,13 @@ class Model(Section):
     )
     revision: str | None = Field(None, description="Hub revision (commit or tag); null for local models.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights in memory.")
+    attention: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] = Field(
+        "sdpa", description="Attention kernel of every stage and arm; one that is not available is an error."
+    )
+    blocks: str | None = Field(
+        None,
+        description="Path of the list of decoder blocks, as `model.layers`; null where structure finds it.",
+    )
     device: str = Field(
         "cpu", description="`cpu`, `cuda`, `cuda:1` or `auto`; anything but `cpu` asks for `gpu=1`."
     )
@@ -325,6 +332,24 @@ class Statistics(Section):
     )
     permuted_labels: Annotated[int, Field(ge=200)] = Field(
         200, description="Random swaps of arm and base; at most a share alpha of them may PROCEED."
+    )
+
+
+class Judge(Section):
+    """A language model's second opinion on answers: the target `judge`; no choice and no gate reads it."""
+
+    url: str = Field(
+        pattern=r"^https?://", description="OpenAI-compatible address, as `http://localhost:8000/v1`."
+    )
+    model: str = Field(min_length=1, description="Name of the model there.")
+    key_variable: str | None = Field(
+        None, description="Environment variable that holds the key; null sends none, whatever is set."
+    )
+    timeout: float = Field(30.0, gt=0, description="Seconds until a reply must be complete.")
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(2, description="Attempts after the first one.")
+    pause: float = Field(1.0, ge=0, description="Seconds before the first of them; doubled each time.")
+    prompts: Positive = Field(
+        20, description="Direct TEST prompts of each forget language that are judged, per arm and seed."
     )
 
 

@@ -1,6 +1,7 @@
 rule arm:
     input:
         unpack(arm_inputs),
+        lengths=lengths(fitted_languages()),
         code=code("arm"),
     output:
         folder=directory(results("arms/{arm}/seed{seed}")),
@@ -13,7 +14,7 @@ rule arm:
     threads: THREADS
     resources:
         gpu=GPUS,
-        mem_mb=memory(2500),
+        mem_mb=arm_memory,
         runtime=minutes(60),
     params:
         options=lambda wildcards: arm_options(wildcards.arm),

@@ -1,5 +1,6 @@
 """The typed configuration and every function that rules use to name files and resources."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ sys.path.insert(0, workflow.basedir)
 from mmie.configuration import read_configuration
 from mmie.errors import InputError
 from mmie.provenance import code_files
+from mmie.training.memory import arm_megabytes
 
 try:
     experiment = read_configuration(config, ", ".join(map(str, workflow.configfiles)))
@@ -18,7 +20,17 @@ except InputError as problem:
 # Jobs wait for each other on a GPU; on a CPU the cores are the limit.
 GPUS = 0 if experiment.model.device == "cpu" else 1
 THREADS = experiment.model.threads
-TRAINING_ARMS = ("lora", "reft")
+TRAINING_ARMS = (
+    "lora",
+    "reft",
+    "negative_reft",
+    "gated_reft",
+    "lingtea",
+    "full",
+    "task_vector",
+    "rmu",
+    "contrastive",
+)
 SEEDED_ARMS = (*TRAINING_ARMS, "sae_clamp")
 # Shipped classifier of romanised text.
 IDENTIFIER = "data/lid/latin.ftz"
@@ -57,7 +69,11 @@ def settings(*names):
 def frozen():
     """The configuration that decides the results; another one is another reading of TEST."""
     resolved = experiment.model_dump(mode="json")
-    return {name: value for name, value in resolved.items() if name != "sweep"}
+    return {
+        name: value
+        for name, value in resolved.items()
+        if name not in ("sweep", "judge")
+    }
 
 
 def fitted_languages():
@@ -90,6 +106,8 @@ def all_arms():
 def seeds_of(arm):
     """Seeds of an arm: only what trains or draws has more than one."""
     options = arm_options(arm)
+    if options["kind"] == "combined":
+        return max((seeds_of(part) for part in options["parts"]), key=len)
     trained = options["kind"] in TRAINING_ARMS
     return experiment.seeds if trained or is_control(options) else [0]
 
@@ -99,12 +117,21 @@ def dosed_arms():
     return [arm for arm in experiment.arms if "strength" in arm_options(arm)]
 
 
+def is_trained(options):
+    """Whether an arm trains, or is put together from one that does."""
+    parts = options.get("parts", [])
+    return options["kind"] in TRAINING_ARMS or any(
+        is_trained(arm_options(part)) for part in parts
+    )
+
+
 def is_control(options):
     """Whether an arm is a draw of latents, neurons, directions, labels or layers."""
     return (
         "random" in (options.get("picker"), options.get("layers"))
         or options.get("direction", "diff_means") != "diff_means"
-        or options.get("shuffled", False)
+        or options.get("shuffled", False) is True
+        or options.get("head_only", False)
     )
 
 
@@ -112,6 +139,8 @@ def arm_inputs(wildcards):
     """What fitting an arm needs, by its kind."""
     options = arm_options(wildcards.arm)
     needed = {"base": results("base")}
+    if options["kind"] == "combined":
+        needed["parts"] = parts_of(wildcards)
     if options["kind"] == "oracle":
         role = "reference" if wildcards.arm == "oracle_reference" else "arm"
         needed["oracle"] = results(f"oracle/{role}")
@@ -131,9 +160,21 @@ def arm_inputs(wildcards):
             results(f"activations/{language}")
             for language in (fitted_languages() if everything else experiment.retain)
         ]
-    if options.get("layers") in ("selected", "random", "worst", "middle"):
+    if options["kind"] == "contrastive":
+        needed["triples"] = options["triples"]
+    chosen = {str(options.get(key)) for key in ("layers", "layer", "contrast_layers")}
+    if chosen & {"selected", "random", "worst", "middle"}:
         needed["layers"] = results("layers/selected.json")
     return needed
+
+
+def parts_of(wildcards):
+    """Fitted arms that a combined one applies: of its own seed, or the one run of an arm without seeds."""
+    seed = int(getattr(wildcards, "seed", experiment.sweep.training_seed))
+    return [
+        results(f"arms/{part}/seed{seed if seed in seeds_of(part) else 0}")
+        for part in arm_options(wildcards.arm)["parts"]
+    ]
 
 
 def runs(pattern, **wildcards):
@@ -204,6 +245,19 @@ def memory(megabytes):
     return lambda wildcards, attempt: megabytes * attempt
 
 
+def arm_memory(wildcards, input, attempt):
+    """Memory of fitting an arm in MB: planned where a plan was measured, else a constant."""
+    # Before the lengths are counted, Snakemake takes the missing file for "not known yet".
+    fit = [json.loads(Path(file).read_text())["fit"] for file in input.lengths]
+    planned = arm_megabytes(
+        experiment.model.base,
+        arm_options(wildcards.arm),
+        longest=max(entry["longest"] for entry in fit),
+        rows=sum(entry["rows"] for entry in fit),
+    )
+    return (2500 if planned is None or GPUS else planned) * attempt
+
+
 def minutes(number):
     return lambda wildcards, attempt: number * attempt
 
@@ -223,6 +277,8 @@ def base_options():
         **device_options(),
         "base": experiment.model.base,
         "revision": experiment.model.revision,
+        "attention": experiment.model.attention,
+        "blocks": experiment.model.blocks,
         "max_length": experiment.model.max_length,
     }
 
@@ -265,7 +321,7 @@ def arm_parts():
         **named,
         "controls": tuple(arm for arm, options in kinds.items() if is_control(options)),
         "trained_arms": tuple(
-            arm for arm, options in kinds.items() if options["kind"] in TRAINING_ARMS
+            arm for arm, options in kinds.items() if is_trained(options)
         ),
     }
 

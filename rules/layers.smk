@@ -28,3 +28,40 @@ rule layers:
         "Selecting layers"
     script:
         "../scripts/layers.py"
+
+
+# Whether the choice of layers mattered; never part of a run:
+#   snakemake --cores 2 --resources gpu=1 -- causal
+rule causal:
+    input:
+        base=results("base"),
+        selected=results("layers/selected.json"),
+        activations=[
+            results(f"activations/{language}") for language in fitted_languages()
+        ],
+        rows=rows(experiment.forget_languages),
+        code=code("causal"),
+    output:
+        report=results("layers/causal.json"),
+    log:
+        results("logs/causal.log"),
+    benchmark:
+        results("benchmarks/causal.tsv")
+    conda:
+        "../envs/mmie.yaml"
+    threads: THREADS
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(2000),
+        runtime=minutes(30),
+    params:
+        forget=experiment.forget_languages,
+        retain=list(experiment.retain),
+        model=device_options(),
+        prompts=100,
+        controls=20,
+        draws=3,
+    message:
+        "Ablating selected, random, worst and middle layers on DEV"
+    script:
+        "../scripts/causal.py"

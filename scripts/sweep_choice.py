@@ -6,7 +6,7 @@ import pandas as pd
 
 from mmie import job
 from mmie.io import read_parquet, write_json, write_parquet
-from mmie.sweep.choice import choose, dev_rows, score_trial
+from mmie.sweep.choice import check_grid_acts, choose, dev_rows, score_trial
 
 job.start(snakemake)
 given, params = snakemake.input, snakemake.params
@@ -18,13 +18,17 @@ def measured(files):
 
 
 base, oracle = measured(given.base), measured(given.get("oracle"))
+tables = {Path(file).stem: dev_rows(read_parquet(file)) for file in given.trials}
+acts = check_grid_acts(tables, {name: params.trials[name]["changes"] for name in tables})
 rows = []
-for file in given.trials:
-    trial = params.trials[Path(file).stem]
-    score = score_trial(dev_rows(read_parquet(file)), base, oracle, params.roles, params.gates)
-    rows.append({"trial": Path(file).stem, "number": trial["number"], **trial["changes"], **score})
+for name, measured_rows in tables.items():
+    trial = params.trials[name]
+    score = score_trial(measured_rows, base, oracle, params.roles, params.gates)
+    rows.append({"trial": name, "number": trial["number"], **trial["changes"], **score})
 table = pd.DataFrame(rows).sort_values("number", ignore_index=True)
 choice = choose(table, threshold=params.threshold)
 write_parquet(snakemake.output.table, table)
 changes = params.trials[choice["chosen"]]["changes"] if choice["chosen"] else {}
-write_json(snakemake.output.chosen, {"arm": snakemake.wildcards.arm, **choice, "changes": changes})
+write_json(
+    snakemake.output.chosen, {"arm": snakemake.wildcards.arm, **choice, "changes": changes, "acts": acts}
+)

@@ -24,6 +24,9 @@ from mmie.training.forward import batch_nll
 
 FEWEST_ITEMS = 50
 
+Edited = tuple[str, int, Tensor]
+"""What was done ("ablation", "patch", "self", "control"), its draw, and its effect on each item [items]."""
+
 
 @dataclass(frozen=True)
 class CausalOptions:
@@ -70,9 +73,23 @@ def ablation_effect(
 
     Source: Arditi et al. 2024 (arXiv 2406.11717).
     """
+    found, size = ablations(model, tokenizer, rows, layer, direction, mean, options)
+    return _table(found, size, layer, options)
+
+
+def ablations(
+    model: nn.Module,
+    tokenizer: Any,
+    rows: pd.DataFrame,
+    layer: int,
+    direction: Tensor,
+    mean: float,
+    options: CausalOptions = CausalOptions(),
+) -> tuple[list[Edited], float]:
+    """What `ablation_effect` summarises: every edit with the rise of each item's NLL, and the edits' size."""
     encoded = _encoded(tokenizer, rows, options)
     base = _nll(model, tokenizer, encoded)
-    v = direction.float()
+    v = direction.to(next(model.parameters()).device).float()
     sizes: list[Tensor] = []
 
     def ablation(hidden: Tensor, keep: Tensor) -> Tensor:
@@ -86,7 +103,7 @@ def ablation_effect(
         step = size * _unit(len(v), "ablation control", options.seed, layer, draw)
         push = _pushing(step)
         found.append(("control", draw, _effect(model, tokenizer, encoded, {layer: push}, base)))
-    return _table(found, size, layer, options)
+    return found, size
 
 
 def patching_effect(
@@ -228,9 +245,7 @@ def _unit(width: int, *names: Any) -> Tensor:
     return functional.normalize(torch.randn(width, generator=generator), dim=0)
 
 
-def _table(
-    found: list[tuple[str, int, Tensor]], size: float, layer: int, options: CausalOptions
-) -> pd.DataFrame:
+def _table(found: list[Edited], size: float, layer: int, options: CausalOptions) -> pd.DataFrame:
     rng = np.random.default_rng(seed_from("causal interval", options.seed))
     count = len(found[0][2])
     draws = rng.integers(count, size=(options.resamples, count))

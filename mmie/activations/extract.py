@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmie.activations.identity import HOOK_POINT, extraction_key, stored_report
 from mmie.activations.storage import create_rows, open_rows
 from mmie.errors import InputError
 from mmie.io import atomic_directory, stable_hash, write_json, write_parquet, write_safetensors
@@ -73,6 +74,9 @@ def extract_language(
 ) -> dict[str, Any]:
     """Write the activations of every item of one language; memory does not grow with the corpus.
 
+    Activations that are there already and were made of the same model, items, layers, hook point, settings
+    and code are left as they are, and the model does not run.
+
     Args:
         model: the base model; its decoder runs without the head and stops after the last block.
         tokenizer: its tokenizer.
@@ -81,7 +85,8 @@ def extract_language(
         options: which layers, masks and batch size.
 
     Returns:
-        What `extraction.json` says: rows, drops by reason, mean and median norm a layer.
+        What `extraction.json` says: what it was made of (`key`), rows, drops by reason, mean and median norm
+        a layer.
 
     Raises:
         InputError: no rows, an item without kept tokens, a value that is not finite (with layer and
@@ -91,9 +96,24 @@ def extract_language(
     if rows.empty:
         raise InputError(f"{directory}: no rows to extract. Check the filters of the data stage.")
     decoder, blocks = find_decoder(model)
-    verify_blocks(model)
     layers = sorted(options.layers) if options.layers is not None else list(range(len(blocks)))
     items = _tokenise(tokenizer, rows)
+    key = extraction_key(
+        model,
+        ids=items.ids,
+        kept=items.kept,
+        items={str(name): column.tolist() for name, column in _item_table(rows, items).items()},
+        layers=layers,
+        settings={
+            "blocks": next(name for name, module in model.named_modules() if module is blocks),
+            "sink_factor": options.sink_factor,
+            "token_budget": options.token_budget,
+        },
+        identity=options.identity,
+    )
+    if (stored := stored_report(directory, key)) is not None:
+        return stored
+    verify_blocks(model)
     with atomic_directory(directory) as partial:
         writer = _Writer(partial, items, layers, rows["example_id"].tolist())
         _stream(model, decoder, items, writer, options.token_budget)
@@ -108,7 +128,7 @@ def extract_language(
         )
         write_safetensors(partial / "rows.safetensors", _row_table(items, keep))
         write_parquet(partial / "items.parquet", _item_table(rows, items))
-        report = _report(rows, items, layers, norms, keep, options)
+        report = {"key": key, **_report(rows, items, layers, norms, keep, options)}
         write_json(partial / "extraction.json", report)
     return report
 
@@ -289,7 +309,7 @@ def _report(
 ) -> dict[str, Any]:
     return {
         "layers": layers,
-        "hook_point": "output of the block",
+        "hook_point": HOOK_POINT,
         "dtype": "float32",
         "items": len(items.ids),
         "rows": int(items.offsets[-1]),

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from mmie.contrastive.pairs import fit_triples
+from mmie.data.triples import Triple
 from mmie.interventions.interface import FitData
 from mmie.io import read_json, read_parquet
 
@@ -24,7 +26,8 @@ def read_fit_data(
 
     Args:
         given: inputs by name, each a path or a list of paths: `rows` and `reference` by language, `layers`
-            (selected.json), `oracle`, `sae`, `latents`, `activations` by language.
+            (selected.json), `oracle`, `sae`, `latents`, `activations` by language, files of `triples`,
+            fitted arms (`parts`, folders `{arm}/seed{seed}`).
         tokenizer: of the base model.
         forget: forget languages, every written form.
         retain: retain languages.
@@ -53,6 +56,8 @@ def read_fit_data(
         if latents is None
         else {at: latents[latents["layer"] == at] for at in set(latents["layer"])},
         residual_norms=_residual_norms([folder for folder in activations if folder.name in retain]),
+        triples=_triples(given, forget),
+        parts={Path(folder).parent.name: Path(folder) for folder in given.get("parts", [])},
         checkpoints=None if checkpoints is None else Path(checkpoints),
     )
 
@@ -64,6 +69,14 @@ def _fit_rows(files: Sequence[str], languages: Sequence[str]) -> pd.DataFrame | 
         return None
     rows = pd.concat(tables, ignore_index=True)
     return rows[(rows["kind"] == "direct") & (rows["split"] == "fit")].reset_index(drop=True)
+
+
+def _triples(given: Mapping[str, Any], forget: Sequence[str]) -> list[Triple]:
+    """Triples that attack FIT facts of the forget languages; none for an arm that reads none."""
+    rows = _fit_rows(given.get("rows", []), forget)
+    if not given.get("triples") or rows is None:
+        return []
+    return fit_triples(given["triples"], {*map(str, rows["fact_id"]), *map(str, rows["group"])})
 
 
 def _residual_norms(folders: Sequence[Path]) -> dict[int, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import dataclass, field, fields
@@ -20,6 +20,8 @@ from mmie.training.fingerprint import probe_hash, weights_hash
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mmie.data.triples import Triple
 
 DESCRIPTION = "intervention.json"
 
@@ -53,6 +55,10 @@ class FitData:
     """By layer, one row a latent: latent, score, rate_forget, rate_retain, decoder_norm."""
     residual_norms: Mapping[int, float] | None = None
     """Median residual norm of each layer on retain tokens of the base (n_l)."""
+    triples: Sequence[Triple] = ()
+    """Triples that attack FIT facts by FIT templates."""
+    parts: Mapping[str, Path] = field(default_factory=dict)
+    """Directories of fitted arms by name, for an arm that combines them."""
     checkpoints: Path | None = None
     """Where resumable training state goes; None for none."""
 

@@ -59,7 +59,7 @@ class LowRankAdapters(TrainedIntervention):
         modules = target_modules(model, layers, self.targets)
         base_hash = base_weights_hash(model)
         start = self._initial(model, modules, seed)
-        with _adapted(model, self._peft_config(sorted(modules)), start) as (wrapped, parameters):
+        with adapted(model, self._peft_config(sorted(modules)), start) as (wrapped, parameters):
             self._train(wrapped, parameters, data, layers=layers, base_hash=base_hash, seed=seed)
             tensors = {name: value.detach().cpu().clone() for name, value in parameters.items()}
         facts = {
@@ -73,7 +73,7 @@ class LowRankAdapters(TrainedIntervention):
     def _attach(self, model: nn.Module) -> Iterator[nn.Module]:
         fitted = self._require_fit()
         config = self._peft_config(sorted(fitted.facts["modules"]))
-        with _adapted(model, config, fitted.tensors) as (wrapped, _):
+        with adapted(model, config, fitted.tensors) as (wrapped, _):
             yield wrapped
 
     def _shapes(self, facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -159,7 +159,7 @@ def _saved_name(name: str) -> str:
 
 
 @contextmanager
-def _adapted(
+def adapted(
     model: nn.Module, config: Any, tensors: Mapping[str, Tensor]
 ) -> Iterator[tuple[nn.Module, dict[str, nn.Parameter]]]:
     """Inject adapters with the given tensors; on exit the model has no trace of peft.

@@ -16,7 +16,7 @@ from mmie.interventions.interface import FitData, Fitted, base_weights_hash
 from mmie.interventions.trainable import TrainedIntervention
 from mmie.io import seed_from, write_json
 from mmie.models.blocks import block_device, find_blocks
-from mmie.models.hooks import edit
+from mmie.models.hooks import Edit, edit
 
 Variant = Literal["loreft", "noreft", "direft"]
 
@@ -51,6 +51,10 @@ class LoreftEdit(nn.Module):
     def forward(self, hidden: Tensor, keep: Tensor) -> Tensor:
         """Edit the stream, [batch, time, width]; all kept positions, prompt and generated."""
         return VARIANTS[self.variant](hidden, self.Q, self.W, self.b)
+
+    def stored(self) -> dict[str, Tensor]:
+        """What is saved of the edit, by name."""
+        return {"Q": self.Q, "W": self.W, "b": self.b}
 
 
 def loreft(hidden: Tensor, Q: Tensor, W: Tensor, b: Tensor) -> Tensor:
@@ -143,23 +147,26 @@ class Loreft(TrainedIntervention):
             for name, value in module.named_parameters()
         }
         with edit(model, edits):
-            self._train(model, parameters, data, layers=layers, base_hash=base_hash, seed=seed)
+            more = self._learn(edits, model, parameters, data, layers=layers, base_hash=base_hash, seed=seed)
         tensors = {
             f"layers.{layer}.{name}": value.detach().cpu().clone()
             for layer, module in edits.items()
-            for name, value in (("Q", module.Q), ("W", module.W), ("b", module.b))
+            for name, value in module.stored().items()
         }
         count = sum(value.numel() for value in parameters.values())
-        return Fitted({"layers": layers, "width": width, "parameters": count}, tensors)
+        return Fitted({"layers": layers, "width": width, "parameters": count, **more}, tensors)
 
     @contextmanager
     def _attach(self, model: nn.Module) -> Iterator[nn.Module]:
         fitted = self._require_fit()
         blocks = find_blocks(model)
         edits = {
-            layer: _fixed_edit(
-                VARIANTS[self.variant],
-                *(fitted.tensors[f"layers.{layer}.{name}"].to(block_device(blocks[layer])) for name in "QWb"),
+            layer: self._fixed(
+                {
+                    name.removeprefix(f"layers.{layer}."): value.to(block_device(blocks[layer]))
+                    for name, value in fitted.tensors.items()
+                    if name.startswith(f"layers.{layer}.")
+                }
             )
             for layer in fitted.facts["layers"]
         }
@@ -174,6 +181,23 @@ class Loreft(TrainedIntervention):
             for name, shape in (("Q", matrix), ("W", matrix), ("b", (self.rank,)))
         }
 
+    def _learn(
+        self,
+        edits: Mapping[int, LoreftEdit],
+        model: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+        data: FitData,
+        **run: Any,
+    ) -> dict[str, Any]:
+        """Train the attached edits; what is to be recorded besides."""
+        self._train(model, parameters, data, **run)
+        return {}
+
+    def _fixed(self, tensors: Mapping[str, Tensor]) -> Edit:
+        """The edit that the tensors of one layer describe."""
+        Q, W, b = tensors["Q"], tensors["W"], tensors["b"]
+        return lambda hidden, keep: VARIANTS[self.variant](hidden, Q, W, b)
+
     def _edit(self, layer: int, width: int, seed: int) -> LoreftEdit:
         generator = torch.Generator().manual_seed(seed_from("reft", seed, layer))
         return LoreftEdit(self.rank, width, generator, self.variant)
@@ -182,7 +206,3 @@ class Loreft(TrainedIntervention):
 def residual_width(model: nn.Module) -> int:
     """Width of the residual stream: that of the token embedding."""
     return int(model.get_input_embeddings().weight.shape[1])  # type: ignore[operator]
-
-
-def _fixed_edit(formula: Callable[..., Tensor], Q: Tensor, W: Tensor, b: Tensor) -> Any:
-    return lambda hidden, keep: formula(hidden, Q, W, b)

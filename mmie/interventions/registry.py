@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from mmie.errors import InputError
+from mmie.interventions.combined import Combined
+from mmie.interventions.contrastive import ContrastiveAdapters
 from mmie.interventions.diff_means import DifferenceInMeans
 from mmie.interventions.full import FullFineTuning
 from mmie.interventions.interface import DESCRIPTION, Intervention
 from mmie.interventions.language_neurons import LanguageNeurons
 from mmie.interventions.leace import Leace, ScriptScrub
+from mmie.interventions.lingtea import LingTea
 from mmie.interventions.lora import LowRankAdapters
 from mmie.interventions.noise import WeightNoise
 from mmie.interventions.none import NoIntervention
 from mmie.interventions.prompt_only import PromptOnly
 from mmie.interventions.reft import Loreft
+from mmie.interventions.reft_variants import GatedReft, NegativeReft
 from mmie.interventions.replacement import WeightReplacement
 from mmie.interventions.rmu import Rmu
 from mmie.interventions.sae_clamp import SaeClamp
@@ -33,6 +37,9 @@ KINDS: dict[str, type[Intervention]] = {
         WeightNoise,
         LowRankAdapters,
         Loreft,
+        NegativeReft,
+        GatedReft,
+        LingTea,
         SaeClamp,
         DifferenceInMeans,
         Leace,
@@ -43,6 +50,8 @@ KINDS: dict[str, type[Intervention]] = {
         FullFineTuning,
         TaskVector,
         Rmu,
+        ContrastiveAdapters,
+        Combined,
     )
 }
 

@@ -60,8 +60,33 @@ def answer_nll(logits: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, T
     Raises:
         InputError: an item without an answer token.
     """
+    lengths = _lengths(mask)
+    return token_nll(logits, targets, mask).sum(-1), lengths
+
+
+def packed_nll(logits: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """`answer_nll` of logits and targets that were reduced to the tokens inside the mask.
+
+    Args:
+        logits: [tokens, vocabulary], rows one after the other.
+        targets: [tokens].
+        mask: [batch, time], as many True as there are tokens.
+
+    Returns:
+        L in nats, [batch]; T, [batch].
+
+    Raises:
+        InputError: an item without an answer token.
+    """
+    lengths = _lengths(mask)
+    values = -log_probabilities(logits).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    # Back into columns: summed there, the result has the same bytes as that of `answer_nll`.
+    return values.new_zeros(mask.shape).masked_scatter(mask, values).sum(-1), lengths
+
+
+def _lengths(mask: Tensor) -> Tensor:
     lengths = mask.sum(-1)
     if bool((lengths == 0).any()):
         rows = torch.nonzero(lengths == 0).flatten().tolist()
         raise InputError(f"batch rows {rows} have no answer token. Data validation rejects such rows.")
-    return token_nll(logits, targets, mask).sum(-1), lengths
+    return lengths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,30 +12,30 @@ import torch
 from torch import Tensor
 
 from mmie.objectives import forget, retain, tokens
-from mmie.objectives.masking import answer_nll
+from mmie.objectives.masking import packed_nll
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of a batch as a model predicts them, logits aligned with the tokens they predict."""
+    """Answer tokens of a batch as a model predicts them; logits are aligned with what they predict."""
 
     logits: Tensor
-    """[batch, columns, vocabulary]."""
+    """Of answer tokens alone, rows one after the other, [tokens, vocabulary]."""
     targets: Tensor
-    """Token ids, [batch, columns]; anything outside the mask."""
+    """Token ids, [tokens]."""
     mask: Tensor
     """True on answer tokens, [batch, columns]."""
     reference_nll: Tensor | None = None
     """Summed NLL under the frozen reference, nats, [batch]."""
     reference_logits: Tensor | None = None
-    """Logits of the frozen reference, [batch, columns, vocabulary]."""
+    """Logits of the frozen reference, [tokens, vocabulary]."""
     alternate: Answers | None = None
     """Other answers to the same prompts."""
 
     @cached_property
     def nll(self) -> tuple[Tensor, Tensor]:
         """L in nats and T, [batch] each."""
-        return answer_nll(self.logits, self.targets, self.mask)
+        return packed_nll(self.logits, self.targets, self.mask)
 
     @property
     def gain(self) -> Tensor:
@@ -75,25 +75,22 @@ def _per_token(loss: Callable[[Tensor, Tensor, Options], Tensor]) -> ForgetLoss:
     """Apply a token loss to answer tokens alone and sum it over each item."""
 
     def summed(answers: Answers, options: Options) -> Tensor:
-        mask = answers.mask
-        return item_sums(loss(answers.logits[mask], answers.targets[mask], options), mask)
+        return item_sums(loss(answers.logits, answers.targets, options), answers.mask)
 
     return summed
 
 
 def _undial(answers: Answers, options: Options) -> Tensor:
     assert answers.reference_logits is not None
-    mask = answers.mask
-    values = tokens.undial(
-        answers.logits[mask], answers.targets[mask], answers.reference_logits[mask], options["beta"]
-    )
-    return item_sums(values, mask)
+    values = tokens.undial(answers.logits, answers.targets, answers.reference_logits, options["beta"])
+    return item_sums(values, answers.mask)
 
 
 def _after_first_token(answers: Answers, options: Options) -> Tensor:
     later = answers.mask & (answers.mask.cumsum(-1) > 1)
-    inner = _per_token(lambda logits, targets, _: tokens.cross_entropy_unlearning(logits, targets))
-    return inner(replace(answers, mask=later), options)
+    kept = later[answers.mask]
+    values = tokens.cross_entropy_unlearning(answers.logits[kept], answers.targets[kept])
+    return item_sums(values, later)
 
 
 def _on_alternates(answers: Answers, options: Options) -> Tensor:

@@ -21,9 +21,13 @@ def token_kl(logits: Tensor, reference_logits: Tensor) -> Tensor:
     Returns:
         Nats, float32, [...].
     """
-    log_p = log_probabilities(logits)
-    log_p0 = log_probabilities(reference_logits)
-    return (log_p0.exp() * (log_p0 - log_p)).sum(-1)
+    return kl_divergence(log_probabilities(logits), log_probabilities(reference_logits))
+
+
+def kl_divergence(log_p: Tensor, log_p0: Tensor) -> Tensor:
+    """`token_kl` of log-probabilities [..., vocabulary]; log_p0 carries no gradient."""
+    # In place: at the peak of a step every copy of the distributions counts.
+    return (log_p0 - log_p).mul_(log_p0.exp()).sum(-1)
 
 
 def masked_kl(logits: Tensor, reference_logits: Tensor, mask: Tensor) -> Tensor:
@@ -75,10 +79,14 @@ def token_kl_cached(logits: Tensor, reference: TopTokens) -> Tensor:
     Returns:
         Nats, float32, [...].
     """
-    log_p = log_probabilities(logits)
+    return lumped_divergence(log_probabilities(logits), reference)
+
+
+def lumped_divergence(log_p: Tensor, reference: TopTokens) -> Tensor:
+    """`token_kl_cached` of log-probabilities [..., vocabulary]."""
     top = reference.log_probabilities
     divergence = (top.exp() * (top - log_p.gather(-1, reference.ids))).sum(-1)
-    if reference.ids.shape[-1] == logits.shape[-1]:
+    if reference.ids.shape[-1] == log_p.shape[-1]:
         return divergence
     # The log of the rest comes from its own logits: 1 - sum_K p would cancel in float32.
     log_rest = log_p.scatter(-1, reference.ids, -torch.inf).logsumexp(-1)
@@ -103,7 +111,11 @@ def token_jsd(logits: Tensor, reference_logits: Tensor) -> Tensor:
 
     Source: Singh et al. 2025 (arXiv 2509.02820), the retain term of JensUn.
     """
-    log_p, log_p0 = log_probabilities(logits), log_probabilities(reference_logits)
+    return js_divergence(log_probabilities(logits), log_probabilities(reference_logits))
+
+
+def js_divergence(log_p: Tensor, log_p0: Tensor) -> Tensor:
+    """`token_jsd` of log-probabilities [..., vocabulary]."""
     middle = torch.logaddexp(log_p, log_p0) - math.log(2.0)
     return 0.5 * (log_p.exp() * (log_p - middle) + log_p0.exp() * (log_p0 - middle)).sum(-1)
 

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 
 from mmie.activations.storage import ActivationStore
@@ -256,6 +255,9 @@ def _closest(rates: NDArray[np.float64], feature: int, candidates: NDArray[np.in
 
 def _deciles(rates: NDArray[np.float64], alive: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Decile 0 to 9 of each firing rate among latents that ever fire, [latents, 2]."""
+    # Every job that loads an arm imports this module; scipy.stats alone takes half a second.
+    from scipy.stats import rankdata
+
     deciles = np.zeros(rates.shape, dtype=np.int64)
     share = rankdata(rates[alive], axis=0) / max(int(alive.sum()), 1)
     deciles[alive] = np.ceil(share * DECILES).astype(np.int64) - 1

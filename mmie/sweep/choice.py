@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from mmie.errors import InputError
+from mmie.io import stable_hash
 from mmie.statistics.cells import with_derived_scores
 from mmie.statistics.gate_table import read_gates
 
 _KEYS = ["language", "example_id"]
+_NAMES = ("arm", "seed", "trial")
 
 
 def dev_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -109,6 +111,49 @@ def choose(table: pd.DataFrame, *, threshold: float = 0.5) -> dict[str, Any]:
         "threshold": threshold,
         "share_above_threshold": float((admissible["s_mem"] >= threshold).sum() / len(table)),
     }
+
+
+def check_grid_acts(
+    tables: Mapping[str, pd.DataFrame], changes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, bool | None]:
+    """See that every swept key changes what is measured: a key that does not was never searched.
+
+    Trials that differ in one key alone are compared in everything that was recorded of their prompts,
+    generations and likelihoods included: a score may well be the same for two settings that act.
+
+    Args:
+        tables: evaluation rows of each trial, by its name.
+        changes: value of every swept key of each trial, by its name.
+
+    Returns:
+        By key: True where it changes something; None where no two trials differ in it alone, which random
+        search may leave, or where it has one value.
+
+    Raises:
+        InputError: all trials that differ in one key alone have the same rows.
+    """
+    acts: dict[str, bool | None] = {}
+    for key in sorted({key for change in changes.values() for key in change}):
+        groups: dict[str, list[str]] = {}
+        for name, change in changes.items():
+            rest = stable_hash({other: value for other, value in change.items() if other != key})
+            groups.setdefault(rest, []).append(name)
+        several = [names for names in groups.values() if len(names) > 1]
+        found = [len({_content(tables[name]) for name in names}) > 1 for names in several]
+        acts[key] = any(found) if found else None
+    idle = [key for key, does in acts.items() if does is False]
+    if idle:
+        raise InputError(
+            f"sweep: {idle[0]!r} changes no generation and no score of any trial, so nothing was searched. "
+            "Take it out of the grid, or give it values that differ."
+        )
+    return acts
+
+
+def _content(table: pd.DataFrame) -> str:
+    """Everything that was recorded of the prompts, but the names of the trial, in one hash."""
+    rows = table.drop(columns=[name for name in _NAMES if name in table]).sort_values(_KEYS)
+    return stable_hash({str(name): [str(value) for value in rows[name]] for name in rows})
 
 
 def _named(table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -26,6 +26,12 @@ def answer_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tenso
         Logits [batch, columns, vocabulary], target ids [batch, columns], answer mask
         [batch, columns]; columns reaches from the first answer token of any row to the end.
     """
+    logits, targets, mask = _answer_forward(model, batch)
+    return logits[:, -mask.shape[1] - 1 : -1], targets, mask
+
+
+def _answer_forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """All logits that the model returns, target ids and answer mask, the latter [batch, columns]."""
     device = next(model.parameters()).device
     first = int(batch.answer_mask.any(0).int().argmax())
     if first == 0:
@@ -34,8 +40,37 @@ def answer_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tenso
     reduced = {"logits_to_keep": columns + 1} if _reduces_logits(model) else {}
     batch = batch.to(device)
     logits = model(**batch.inputs(), use_cache=False, **reduced).logits
-    targets, mask = batch.input_ids[:, first:], batch.answer_mask[:, first:]
-    return logits[:, -columns - 1 : -1], targets, mask
+    return logits, batch.input_ids[:, first:], batch.answer_mask[:, first:]
+
+
+def answer_token_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of answer tokens alone: the vocabulary projection reads their positions and no other.
+
+    In `answer_logits` every row takes as many columns as the longest answer; here none is wasted.
+
+    Args:
+        model: a causal language model, wrapped or not.
+        batch: ids, masks and positions, [batch, time].
+
+    Returns:
+        Logits [tokens, vocabulary] and target ids [tokens], rows one after the other; answer mask
+        [batch, columns] as in `answer_logits`.
+    """
+    unwrapped: Any = model
+    head = unwrapped.get_output_embeddings()
+    first = int(batch.answer_mask.any(0).int().argmax())
+    chosen = batch.answer_mask[:, first:]
+
+    def only_answers(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = given[0][:, -chosen.shape[1] - 1 : -1]
+        return (hidden[chosen.to(hidden.device)].unsqueeze(0), *given[1:])
+
+    handle = head.register_forward_pre_hook(only_answers)
+    try:
+        logits, targets, mask = _answer_forward(model, batch)
+    finally:
+        handle.remove()
+    return logits[0], targets[mask], mask
 
 
 def batch_nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from mmie.training.batches import CyclicBatches
+from mmie.training.cached_reference import CachedReference, cached_reference
 from mmie.training.checkpoint import Identity
 from mmie.training.early_stopping import Stopper, joint_criterion
 from mmie.training.generators import generator_states
@@ -23,7 +24,7 @@ from mmie.training.sets import TrainingSets
 from mmie.training.settings import TrainingSettings
 from mmie.training.terms import Auxiliary, ForgetTerm, RetainTerm, Term, Value, accumulate
 from mmie.training.updates import Updates
-from mmie.training.weighting import WeightedRows
+from mmie.training.weighting import WeightedRows, begins_stage
 
 __all__ = ["HISTORY", "TrainingSets", "train"]
 
@@ -76,15 +77,15 @@ def train(
     """
     plan = plan_steps(settings, len(sets.forget))
     updates = Updates(parameters, settings, plan, sets.retain_limit)
-    terms: dict[str, Term] = {
-        "forget": ForgetTerm(model, sets, settings),
-        "retain": RetainTerm(model, sets.retain, settings),
-        **(own_terms or {}),
-    }
     stopper = Stopper(settings.early_stopping) if settings.early_stopping else None
     weighted = weighted_rows(sets, settings, seed)
     state = RunState(updates, plan, settings.retain_weight, settings.micro_batch, stopper, weighted)
     draws = samplers(sets, settings, weighted, len(plan), seed)
+    terms: dict[str, Term] = {
+        "forget": ForgetTerm(model, sets, settings),
+        "retain": RetainTerm(model, sets.retain, settings, _cache(model, sets, settings, plan, draws)),
+        **(own_terms or {}),
+    }
     with only_trainable(model, parameters), only_these_move(model, parameters), seeded(seed):
         state.generators = generator_states()
         keeper = Keeper(checkpoints, identity or {}, state)
@@ -112,6 +113,20 @@ def train(
     return history.dropna(axis=1, how="all")
 
 
+def _cache(
+    model: nn.Module,
+    sets: TrainingSets,
+    settings: TrainingSettings,
+    plan: Sequence[Step],
+    draws: Mapping[str, Draw],
+) -> CachedReference | None:
+    """The cached reference of all retain rows that the run will draw, where the settings ask for one."""
+    if settings.reference != "cached":
+        return None
+    needed = {row for number, step in enumerate(plan) for row in draws["retain"](number, step)}
+    return cached_reference(model, sets.retain, sorted(needed), settings.reference_top)
+
+
 def take_step(
     model: nn.Module,
     terms: Mapping[str, Term],
@@ -126,8 +141,13 @@ def take_step(
     weights = {"forget": settings.forget_weight, "retain": state.retain_weight}
     row: dict[str, Any] = {"step": number, **dict.fromkeys(HISTORY[1:6])}
     row |= {"forget_items": 0, "retain_items": 0, "tokens": 0}
+    columns: dict[str, float] = {}
     if state.weighted is not None and step.forget and settings.reweighting:
         row["refreshed"] = state.weighted.refresh(model, number)
+    if settings.curriculum and settings.curriculum.moments == "reset":
+        row["moments_reset"] = begins_stage(number, len(state.plan))
+        if row["moments_reset"]:
+            updates.reset()
     for optimiser, names in updates.groups(step):
         rows = {name: draws[name](number, step) for name in names}
 
@@ -135,7 +155,7 @@ def take_step(
             updates.clear()
             size = state.micro_batch
             if auxiliary is not None:
-                row.update(auxiliary.accumulate(number, len(state.plan), size=size, where=where))
+                columns.update(auxiliary.accumulate(number, len(state.plan), size=size, where=where))
             return {
                 name: accumulate(terms[name], own, weight=weights[name], size=size, where=where)
                 for name, own in rows.items()
@@ -152,6 +172,7 @@ def take_step(
     if settings.objective == "pdu":
         row["retain_weight"] = state.retain_weight
         state.retain_weight = updates.dual_weight(state.retain_weight, row["retain_loss"], number)
+    row |= columns
     if state.micro_batch != settings.micro_batch:
         row["micro_batch"] = state.micro_batch
     return row

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ CONTEXT = 700 * 2**20
 """Interpreter and libraries, measured on a CPU."""
 WORKSPACE_SHARE = 0.05
 """Kernels' scratch space and fragmentation, of everything that is not weights."""
+MARGIN = 1.25
+"""A job asks for this times the plan, which is within a quarter of what was measured."""
+CACHE_LIMIT = 512 * 2**20
+"""Most bytes that a cached reference may take."""
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Linear layers of a Llama-like block."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,8 @@ class Shape:
     """In memory at once; a triple counts as three."""
     tokens: int
     """Of the longest row."""
-    answer_columns: int
-    """Columns of a batch in which logits are computed."""
+    answer_tokens: int
+    """Answer tokens of all these rows: where logits are computed."""
     width: int
     """Of the residual stream."""
     inner: int
@@ -49,6 +55,8 @@ class Shape:
     vocabulary: int
     weight_bytes: int = 4
     """Bytes of a base weight, and of an activation."""
+    reference: int = 0
+    """Bytes of a cached reference, see `cache_bytes`."""
 
     @classmethod
     def of(
@@ -58,7 +66,7 @@ class Shape:
         trained: int,
         rows: int,
         tokens: int,
-        answer_columns: int,
+        answer_tokens: int,
         *,
         weight_bytes: int = 4,
     ) -> Shape:
@@ -81,7 +89,7 @@ class Shape:
             if not found:
                 raise InputError(f"config.json: no {keys[0]}. Set the memory of the job by hand.")
             sizes[size] = int(found[0])
-        return cls(parameters, trained, rows, tokens, answer_columns, **sizes, weight_bytes=weight_bytes)
+        return cls(parameters, trained, rows, tokens, answer_tokens, **sizes, weight_bytes=weight_bytes)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ class MemoryPlan:
     optimiser: int
     activations: int
     logits: int
+    reference: int
     workspace: int
 
     @property
@@ -115,7 +124,7 @@ def plan_memory(shape: Shape) -> MemoryPlan:
     adapter = 0 if shape.trained == shape.parameters else 4 * shape.trained
     values = HIDDEN_PER_BLOCK * shape.width + INNER_PER_BLOCK * shape.inner
     activations = round(shape.rows * shape.tokens * shape.blocks * values * shape.weight_bytes)
-    logits = LOGIT_COPIES * 4 * shape.rows * shape.answer_columns * shape.vocabulary
+    logits = LOGIT_COPIES * 4 * shape.answer_tokens * shape.vocabulary
     return MemoryPlan(
         weights=shape.parameters * shape.weight_bytes,
         adapter=adapter,
@@ -123,8 +132,20 @@ def plan_memory(shape: Shape) -> MemoryPlan:
         optimiser=8 * shape.trained,
         activations=activations,
         logits=logits,
+        reference=shape.reference,
         workspace=round(WORKSPACE_SHARE * (activations + logits)),
     )
+
+
+def cache_bytes(tokens: int, vocabulary: int, top: int | None) -> int:
+    """Bytes of a cached reference: float32 log-probabilities, or an int32 id and one of each kept token.
+
+    Args:
+        tokens: answer tokens of the rows.
+        vocabulary: entries.
+        top: tokens kept at each position, the rest in one number; None for all.
+    """
+    return tokens * 4 * (vocabulary if top is None else 2 * min(top, vocabulary) + 1)
 
 
 def check_budget(shape: Shape, budget: int) -> MemoryPlan:
@@ -186,16 +207,49 @@ def lora_parameters(config: Mapping[str, Any], rank: int, layers: int) -> int:
     return layers * rank * sum(one + other for one, other in pairs)
 
 
-def job_megabytes(folder: str | Path, *, trained: int, rows: int, tokens: int, answer_columns: int) -> int:
+def job_megabytes(folder: str | Path, **sizes: int) -> int:
     """Memory to ask of a cluster for one training job on a CPU, MB.
 
     Args:
         folder: of the base model, with config.json and safetensors files.
-        trained: parameters that are trained.
-        rows: of a micro-batch.
-        tokens: of the longest row.
-        answer_columns: tokens of the longest answer, plus one.
+        sizes: `trained`, `rows` of a micro-batch, `tokens` of the longest row, `answer_tokens` of the rows
+            and, for a cached reference, its bytes `reference`.
     """
     config = read_json(Path(folder) / "config.json")
-    shape = Shape.of(config, count_parameters(folder), trained, rows, tokens, answer_columns)
-    return round((plan_memory(shape).total + CONTEXT) / 1e6)
+    reference = sizes.pop("reference", 0)
+    shape = replace(Shape.of(config, count_parameters(folder), **sizes), reference=reference)
+    return round((MARGIN * plan_memory(shape).total + CONTEXT) / 1e6)
+
+
+def arm_megabytes(folder: str | Path, arm: Mapping[str, Any], *, longest: int, rows: int) -> int | None:
+    """Memory to ask for the job of an arm on a CPU, MB; None where no plan was measured.
+
+    Planned are LoRA on the seven linear layers of Llama-like blocks, and LoReFT. Rows are taken to be as
+    long as the longest and to be answers throughout, adapters to be in every block: the job takes less.
+
+    Args:
+        folder: of the base model; one that is not local is not planned.
+        arm: config block of the arm.
+        longest: tokens of the longest row.
+        rows: of the retain set.
+    """
+    file, training = Path(folder) / "config.json", arm.get("training", {})
+    if not file.is_file() or arm["kind"] not in ("lora", "reft") or arm.get("dora"):
+        return None
+    config = read_json(file)
+    needed = {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}
+    if needed - set(config) or not set(arm.get("targets", [])) <= set(LINEAR):
+        return None
+    blocks, vocabulary = config["num_hidden_layers"], config["vocab_size"]
+    if arm["kind"] == "lora":
+        trained = lora_parameters(config, arm["rank"], blocks)
+    else:
+        trained = blocks * arm["rank"] * (3 * config["hidden_size"] + 1)
+    at_once = max(training["forget_batch"], training["retain_batch"])
+    at_once = min(at_once, training["micro_batch"] or at_once)
+    cached = training["reference"] == "cached"
+    reference = cache_bytes(rows * longest, vocabulary, training["reference_top"]) if cached else 0
+    return job_megabytes(
+        folder, trained=trained, rows=at_once, tokens=longest, answer_tokens=at_once * longest,
+        reference=min(reference, CACHE_LIMIT),
+    )  # fmt: skip

@@ -24,6 +24,8 @@ class Curriculum:
     second, strongly memorised ones in the last."""
     temperature: float = 1.0
     """Of the softmax over standardised difficulties."""
+    moments: Literal["carry", "reset"] = "carry"
+    """What becomes of AdamW's moments where a stage begins: they go on, or start from 0 again."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ class TrainingSettings:
     """PDU's step of the retain weight."""
     dual_limit: float | None = None
     """PDU's largest retain loss. None: that of the base, known for `nll` alone."""
+    reference: Literal["adapter_off", "cached"] = "adapter_off"
+    """Distributions of the base on retain answers: beside every batch, or once before the first step."""
+    reference_top: int | None = None
+    """Most likely tokens that a cached reference keeps, the others in one lump; kl only. None: all."""
     retain_layers: tuple[int, ...] | None = None
     """Blocks that the retain term `hidden` compares."""
     forget_weight: float = 1.0
@@ -184,6 +190,7 @@ def _check_ranges(settings: TrainingSettings) -> None:
         **{name: (">=", 0) for name in ("saturation_power", "importance_power", "dual_limit")},
         **{name: (">", 0) for name in ("learning_rate", "retain_learning_rate", "beta", "bound", "clip")},
         "steps": (">=", 2),
+        "reference_top": (">=", 1),
         "dual_rate": (">", 0),
         "checkpoint_every": (">=", 1),
         "warmup_share": (">=", 0),
@@ -215,9 +222,11 @@ def _check_ranges(settings: TrainingSettings) -> None:
 _CHOICES = {
     "tail": ("flush", "carry", "drop"),
     "preference_scale": ("one", "two_over_beta"),
+    "reference": ("adapter_off", "cached"),
     "schedule": ("joint", "alternating"),
     "optimisers": ("one", "dual"),
     "curriculum.order": ("easy_first", "hard_first"),
+    "curriculum.moments": ("carry", "reset"),
 }
 
 
@@ -251,6 +260,13 @@ def _check_combination(settings: TrainingSettings) -> None:
         ),
         "dual_limit: the base's own loss is known for retain_objective nll alone. Give a number": (
             settings.objective == "pdu" and settings.retain_objective != "nll" and not options["dual_limit"]
+        ),
+        "reference cached: no distribution of the base is needed here. Remove it": (
+            settings.reference == "cached" and (settings.retain_term.reference != "logits" or two == 0)
+        ),
+        "reference_top: is for reference cached and retain_objective kl alone. Remove it": (
+            settings.reference_top is not None
+            and (settings.reference, settings.retain_objective) != ("cached", "kl")
         ),
         "retain_layers: retain_objective hidden needs the numbers of blocks. Give a list": (
             settings.retain_objective == "hidden" and not options["retain_layers"]

@@ -12,12 +12,20 @@ from torch import Tensor, nn
 
 from mmie.models.hooks import capture, disabled
 from mmie.models.prompts import Batch
-from mmie.objectives.masking import answer_nll
+from mmie.objectives.masking import log_probabilities, packed_nll
 from mmie.objectives.registry import FORGET_LOSSES, Answers, counted_tokens, item_sums
-from mmie.objectives.retain import hidden_distance, nll, token_jsd, token_kl
+from mmie.objectives.retain import (
+    TopTokens,
+    hidden_distance,
+    js_divergence,
+    kl_divergence,
+    lumped_divergence,
+    nll,
+)
 from mmie.training.batches import Examples
+from mmie.training.cached_reference import CachedReference
 from mmie.training.divergence import require_finite
-from mmie.training.forward import answer_logits
+from mmie.training.forward import answer_logits, answer_token_logits
 from mmie.training.sets import TrainingSets
 from mmie.training.settings import TrainingSettings
 
@@ -129,7 +137,7 @@ class ForgetTerm:
         assert answers is not None
         if self.described.reference == "logits":
             with torch.no_grad(), disabled(self.model):
-                reference, _, _ = answer_logits(self.model, self.examples.batch(rows))
+                reference, _, _ = answer_token_logits(self.model, self.examples.batch(rows))
             answers = replace(answers, reference_logits=reference)
         loss = FORGET_LOSSES[self.objective](replace(answers, alternate=alternate), self.options)
         with torch.no_grad():
@@ -141,7 +149,7 @@ class ForgetTerm:
     ) -> Answers | None:
         if examples is None:
             return None
-        logits, targets, mask = answer_logits(self.model, examples.batch(rows))
+        logits, targets, mask = answer_token_logits(self.model, examples.batch(rows))
         start = None
         if reference is not None:
             start = torch.tensor([reference[row] for row in rows], device=logits.device)
@@ -149,13 +157,22 @@ class ForgetTerm:
 
 
 class RetainTerm:
-    """Any retain objective of the catalogue; the reference is the model with the intervention off."""
+    """Any retain objective of the catalogue; the reference is the model with the intervention off.
+
+    A distribution of the reference is computed beside every batch, or read from a cache.
+    """
 
     name = "retain"
 
-    def __init__(self, model: nn.Module, examples: Examples, settings: TrainingSettings) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        examples: Examples,
+        settings: TrainingSettings,
+        cache: CachedReference | None = None,
+    ) -> None:
         """Prepare; the model carries the intervention."""
-        self.model, self.examples = model, examples
+        self.model, self.examples, self.cache = model, examples, cache
         self.objective, self.described = settings.retain_objective, settings.retain_term
         self.layers: tuple[int, ...] = settings.options.get("retain_layers") or ()
         self._lengths = examples.answer_lengths
@@ -168,18 +185,23 @@ class RetainTerm:
         if self.described.reference == "hidden":
             return self._hidden_sums(batch), None
         if self.described.reference is None:
-            nll_sum, lengths = answer_nll(*answer_logits(self.model, batch))
+            nll_sum, lengths = packed_nll(*answer_token_logits(self.model, batch))
             return nll(nll_sum, lengths), nll_sum
-        with torch.no_grad(), disabled(self.model):
-            reference, _ = self._answer_tokens(batch)
-        divergence = token_kl if self.objective == "kl" else token_jsd
-        chosen, mask = self._answer_tokens(batch)
-        return item_sums(divergence(chosen, reference), mask), None
+        reference = self._reference(batch) if self.cache is None else self.cache.of(rows)
+        now, mask = self._log_probabilities(batch)
+        if isinstance(reference, TopTokens):
+            return item_sums(lumped_divergence(now, reference), mask), None
+        divergence = kl_divergence if self.objective == "kl" else js_divergence
+        return item_sums(divergence(now, reference), mask), None
 
-    def _answer_tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits of answer tokens alone, [tokens, vocabulary]; all others are free again on return."""
-        logits, _, mask = answer_logits(self.model, batch)
-        return logits[mask], mask
+    def _reference(self, batch: Batch) -> Tensor:
+        with torch.no_grad(), disabled(self.model):
+            return self._log_probabilities(batch)[0]
+
+    def _log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """At answer tokens, [tokens, vocabulary], and their mask; the logits are free again on return."""
+        logits, _, mask = answer_token_logits(self.model, batch)
+        return log_probabilities(logits), mask
 
     def _hidden_sums(self, batch: Batch) -> Tensor:
         """Distance of the stream where answers are predicted, mean over the compared blocks."""

@@ -132,6 +132,13 @@ class Updates:
             for quantity in QUANTITIES
         }
 
+    def reset(self) -> None:
+        """Start from moments of 0 again, also for the correction of their bias; rates go on."""
+        for optimiser in self.optimisers.values():
+            for state in optimiser.state.values():
+                for quantity in QUANTITIES:
+                    state[quantity].zero_()
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put a state back whose names and shapes were checked."""
         for title, optimiser in self.optimisers.items():

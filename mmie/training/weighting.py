@@ -34,14 +34,25 @@ def curriculum_weights(reference_mean: np.ndarray, share_done: float, curriculum
         share_done: share of the steps already taken.
         curriculum: order and temperature.
     """
-    if FIRST_THIRD <= share_done < SECOND_THIRD:
+    now = stage(share_done)
+    if now == 1:
         return np.ones_like(reference_mean)
     spread = reference_mean.std()
     difficulty = -(reference_mean - reference_mean.mean()) / (spread if spread > 0 else 1.0)
-    easy_now = (share_done < FIRST_THIRD) == (curriculum.order == "easy_first")
+    easy_now = (now == 0) == (curriculum.order == "easy_first")
     exponent = (-difficulty if easy_now else difficulty) / curriculum.temperature
     weights = np.exp(exponent - exponent.max())
     return weights / weights.mean()
+
+
+def stage(share_done: float) -> int:
+    """Stage of a curriculum, 0 to 2."""
+    return int(share_done >= FIRST_THIRD) + int(share_done >= SECOND_THIRD)
+
+
+def begins_stage(step: int, total: int) -> bool:
+    """Whether step `step` of `total` is the first one of the second or third stage."""
+    return step > 0 and stage(step / total) != stage((step - 1) / total)
 
 
 def remembered_weights(mean: np.ndarray, reference_mean: np.ndarray, options: Reweighting) -> np.ndarray:

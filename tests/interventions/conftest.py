@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 from mmie.activations.extract import extract_language
-from mmie.interventions import FitData
+from mmie.data.triples import Triple
+from mmie.interventions import FitData, build
 from mmie.interventions.interface import base_weights_hash
 from mmie.models.loading import save_model
 from mmie.sae.formats import load_sae, save_sae
@@ -40,9 +42,48 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "prompt_only": {"instruction": "w9 w8 w7"},
     "full": {"training": {**TRAINING, "learning_rate": 0.01}},
     "task_vector": {"training": {"steps": 6, "learning_rate": 0.02, "batch": 6, "checkpoint_every": 3}},
+    "contrastive": {
+        "rank": 2,
+        "alpha": 4.0,
+        "training": TRAINING,
+        "triples": ["triples.jsonl"],
+        "contrast": {"batch": 4, "weight": 0.1, "collapse_limit": 2.0},
+    },
+    "lingtea": {
+        "rank": 2,
+        "alpha": 4.0,
+        "training": {"steps": 8, "learning_rate": 0.02, "batch": 6, "checkpoint_every": 3},
+    },
+    "negative_reft": {
+        "rank": 3,
+        "strength": 0.5,
+        "training": {"steps": 6, "learning_rate": 0.03, "batch": 6, "checkpoint_every": 3},
+    },
+    "gated_reft": {"rank": 3, "training": {**TRAINING, "learning_rate": 0.1}},
     "rmu": {"training": {"steps": 6, "learning_rate": 0.02, "batch": 6, "checkpoint_every": 3}},
 }
+PARTS = {
+    # A small step: a stream that moved far would not make the gate's latents fire any more.
+    "adapter": {"kind": "lora", "rank": 2, "alpha": 4.0, "training": {**TRAINING, "learning_rate": 0.002}},
+    "gate": {"kind": "sae_clamp", "features": 3, "strength": 2.0},
+}
+OPTIONS["combined"] = {"parts": list(PARTS)}
 FIRST_WORD = {"xx": 4, "xx_Latn": 22, "yy": 31, "zz": 49}
+
+
+def toy_triples(count: int) -> list[Triple]:
+    """Triples whose attacks and refusals are in the forget language and whose benign pairs are stand-ins."""
+    return [
+        Triple(
+            triple_id=f"t{number}", template_id=f"q{number}", forget_id=f"fact{number}", family="role_play",
+            lang_a="en", lang_p="en", lang_x="xx", script_a="Latn", script_p="Latn", script_x="Latn",
+            system="", anchor=f"w{20 + number} w5", counterfactual=f"w5 w{20 + number} w6",
+            adversarial=f"w{10 + number} w{30 + number} w7", anchor_response="w8",
+            adversarial_response="w60 w61", cf_kind="paraphrase", cf_response="w8", context="",
+            file="triples.jsonl", line=number + 1, split="fit", cell="fit",
+        )
+        for number in range(count)
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -115,7 +156,8 @@ def toy_data(
         forget=forget,
         retain=pd.concat(
             [toy_rows(name, first_word=FIRST_WORD[name]) for name in ("yy", "zz")], ignore_index=True
-        ),
+        ).assign(script="Latn"),
+        triples=toy_triples(8),
         reference=reference_log_likelihoods(toy_model, toy_tokenizer, forget),
         layers=(1,),
         layer_scores={0: 1.5, 1: 2.0},
@@ -146,13 +188,17 @@ def resave_sae(data: FitData, model: Any) -> None:
 
 
 @pytest.fixture
-def fitted(toy_model: Any, toy_data: FitData) -> Callable[..., Any]:
-    """Build an arm of a kind and fit it to the toy model."""
-    from mmie.interventions import build
+def fitted(tmp_path: Path, toy_model: Any, toy_data: FitData) -> Callable[..., Any]:
+    """Build an arm of a kind and fit it to the toy model, after its parts if it has any."""
 
     def make(kind: str, seed: int = 1, **more: Any) -> Any:
+        parts = {}
+        for name in PARTS if kind == "combined" else ():
+            part, parts[name] = build(PARTS[name]), tmp_path / "parts" / name / f"seed{seed}"
+            part.fit(toy_model, toy_data, seed=seed)
+            part.save(parts[name])
         arm = build({"kind": kind, **OPTIONS[kind], **more})
-        arm.fit(toy_model, toy_data, seed=seed)
+        arm.fit(toy_model, replace(toy_data, parts=parts), seed=seed)
         return arm
 
     return make
@@ -169,3 +215,17 @@ def logits() -> Callable[[Any], torch.Tensor]:
             return model(input_ids=ids, attention_mask=mask, use_cache=False).logits[mask.bool()]
 
     return compute
+
+
+@pytest.fixture
+def knowing(toy_model: Any, toy_data: FitData) -> tuple[Any, FitData]:
+    """The toy model after it was taught forget and retain answers, and the data with its reference."""
+    rows = pd.concat([toy_data.forget, toy_data.retain], ignore_index=True)
+    lesson = build({"kind": "task_vector", "training": {"steps": 80, "learning_rate": 0.01, "batch": 36}})
+    lesson.fit(toy_model, replace(toy_data, forget=rows), seed=1)
+    assert lesson.fitted is not None
+    with torch.no_grad():
+        for name, value in toy_model.named_parameters():
+            value.add_(lesson.fitted.tensors[name])
+    reference = reference_log_likelihoods(toy_model, toy_data.tokenizer, toy_data.forget)
+    return toy_model, replace(toy_data, reference=reference)

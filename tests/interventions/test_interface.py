@@ -156,14 +156,13 @@ def test_a_padded_batch_is_as_likely_as_single_rows(
 @pytest.mark.regression("SAE-16")
 @pytest.mark.parametrize(("kind", "options"), [arm for arm in ARMS if arm[0] != "oracle"])
 def test_a_half_precision_model_stays_one(
-    kind: str, options: dict[str, Any], toy_model: Any, toy_data: FitData, logits: Any
+    kind: str, options: dict[str, Any], toy_model: Any, toy_data: FitData, fitted: Any, logits: Any
 ) -> None:
-    from .conftest import OPTIONS, resave_sae
+    from .conftest import resave_sae
 
     toy_model.to(torch.bfloat16)
     resave_sae(toy_data, toy_model)
-    arm = build({"kind": kind, **OPTIONS[kind], **options})
-    arm.fit(toy_model, toy_data, seed=1)
+    arm = fitted(kind, **options)
     before = logits(toy_model)
     with arm.applied(toy_model) as changed:
         assert logits(changed).dtype == torch.bfloat16
@@ -186,6 +185,14 @@ def test_only_arms_that_draw_or_train_have_seeds(fitted: Any) -> None:
         "subspace": False,
         "language_neurons": False,
         "prompt_only": False,
+        "combined": True,
+        "full": True,
+        "task_vector": True,
+        "rmu": True,
+        "negative_reft": True,
+        "gated_reft": True,
+        "lingtea": True,
+        "contrastive": True,
     }
     assert fitted("sae_clamp", picker="random").seeded
     assert fitted("diff_means", direction="random").seeded

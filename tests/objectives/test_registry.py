@@ -18,6 +18,24 @@ VOCABULARY = 7
 OPTIONS = {name: dict(term.options) for name, term in FORGET.items()}
 
 
+def packed(answers: Answers) -> Answers:
+    """The same answers as the loop hands them over: answer tokens alone, rows one after the other."""
+    mask = answers.mask
+    logits, reference = answers.logits, answers.reference_logits
+    return replace(
+        answers,
+        logits=logits[mask],
+        targets=answers.targets[mask],
+        reference_logits=None if reference is None else reference[mask],
+        alternate=None if answers.alternate is None else packed(answers.alternate),
+    )
+
+
+def loss_of(objective: str, answers: Answers) -> Tensor:
+    """Loss of each item of answers that are still in columns."""
+    return FORGET_LOSSES[objective](packed(answers), OPTIONS[objective])
+
+
 def answers_of(seed: int, mask: Tensor, outside: int = 0) -> Answers:
     """Random predictions; targets outside the mask are `outside`."""
     generator = torch.Generator().manual_seed(seed)
@@ -38,7 +56,7 @@ def answers_of(seed: int, mask: Tensor, outside: int = 0) -> Answers:
 
 def gradients(objective: str, answers: Answers) -> tuple[Tensor, Tensor, Tensor]:
     """Loss of each item and the gradients of the logits of both answers."""
-    loss = FORGET_LOSSES[objective](answers, OPTIONS[objective])
+    loss = loss_of(objective, answers)
     assert answers.alternate is not None
     sides = (answers.logits, answers.alternate.logits)
     found = torch.autograd.grad(loss.sum(), sides, allow_unused=True)
@@ -76,7 +94,7 @@ def test_a_label_of_minus_100_never_indexes_the_vocabulary(objective: str) -> No
     side = Answers(
         logits, targets, mask, torch.zeros(1, dtype=torch.float64), torch.zeros(1, 4, 150).double()
     )
-    loss = FORGET_LOSSES[objective](replace(side, alternate=side), OPTIONS[objective])
+    loss = loss_of(objective, replace(side, alternate=side))
     (gradient,) = torch.autograd.grad(loss.sum() + 0.0 * logits.sum(), logits)
     assert torch.isfinite(loss).all()
     assert (gradient[:, :2] == 0).all()
@@ -105,8 +123,7 @@ def test_padding_leaves_every_loss_unchanged(objective: str, pads: int, side: st
 
     assert answers.alternate is not None
     wide = replace(widened(answers), alternate=widened(answers.alternate))
-    plain = FORGET_LOSSES[objective](answers, OPTIONS[objective])
-    padded = FORGET_LOSSES[objective](wide, OPTIONS[objective])
+    plain, padded = loss_of(objective, answers), loss_of(objective, wide)
     assert torch.allclose(plain, padded, atol=1e-12)
 
 
@@ -123,10 +140,8 @@ def test_an_item_does_not_depend_on_its_neighbours(objective: str) -> None:
             given.reference_nll[:1], given.reference_logits[:1],
         )  # fmt: skip
 
-    both = FORGET_LOSSES[objective](answers, OPTIONS[objective])
-    one = FORGET_LOSSES[objective](
-        replace(alone(answers), alternate=alone(answers.alternate)), OPTIONS[objective]
-    )
+    both = loss_of(objective, answers)
+    one = loss_of(objective, replace(alone(answers), alternate=alone(answers.alternate)))
     assert both[0].item() == pytest.approx(one[0].item(), abs=1e-12)
 
 

@@ -67,7 +67,7 @@ def evaluation_rows() -> pd.DataFrame:
                             unclear = not hit and not broken and item == 1 and cluster < 2
                             state = "undetermined" if unclear else state
                             known = -2.0 * (1.0 - hit) - difficulty[number, cluster, item]
-                            seen = known if split == "test" else -2.5 - difficulty[number, cluster, item]
+                            seen = known if split == "test" else -2.0 - difficulty[number, cluster, item]
                             rows.append({
                                 "arm": arm, "seed": seed, "language": language, "split": split,
                                 "kind": kind, "example_id": f"{split}-{kind}-{cluster}/q{item}",

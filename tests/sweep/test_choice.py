@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mmie.errors import InputError
-from mmie.sweep.choice import choose, dev_rows, score_trial
+from mmie.sweep.choice import check_grid_acts, choose, dev_rows, score_trial
 
 ROLES = {
     "forget": ["hi"], "forget_native": ["hi"], "forget_other_scripts": [], "retain": ["en"],
@@ -119,3 +119,39 @@ def test_where_nothing_is_admissible_nothing_is_chosen() -> None:
     assert choose(table)["chosen"] is None
     with pytest.raises(InputError, match="no trials"):
         choose(table.head(0))
+
+
+# ------------------------------------------------------------------------- keys that must act
+
+
+def trial(generation: str, **columns: Any) -> pd.DataFrame:
+    return rows([1, 1, 0], [1, 1, 1], generation=generation, **columns)
+
+
+@pytest.mark.regression("ACT-16")
+def test_a_swept_key_that_changes_nothing_is_an_error() -> None:
+    changes = {f"{rate}-{rank}": {"rate": rate, "rank": rank} for rate in (0.1, 0.2) for rank in (4, 8)}
+    tables = {name: trial(f"rate {change['rate']}") for name, change in changes.items()}
+    with pytest.raises(InputError, match="sweep: 'rank' changes no generation and no score"):
+        check_grid_acts(tables, changes)
+
+
+@pytest.mark.regression("ACT-16")
+def test_keys_that_act_may_give_the_same_score() -> None:
+    """Two settings that both forget everything differ in what is said instead."""
+    changes = {"a": {"rate": 0.1}, "b": {"rate": 0.2}}
+    tables = {"a": trial("nothing"), "b": trial("something")}
+    assert check_grid_acts(tables, changes) == {"rate": True}
+
+
+def test_the_order_of_rows_and_the_name_of_a_trial_are_no_effect() -> None:
+    changes = {"a": {"rate": 0.1}, "b": {"rate": 0.2}}
+    tables = {"a": trial("same", arm="a"), "b": trial("same", arm="b").iloc[::-1]}
+    with pytest.raises(InputError, match="'rate' changes no generation"):
+        check_grid_acts(tables, changes)
+
+
+def test_a_key_that_no_two_trials_differ_in_alone_is_not_known_to_act() -> None:
+    changes = {"a": {"rate": 0.1, "rank": 4}, "b": {"rate": 0.2, "rank": 8}}
+    tables = {"a": trial("one"), "b": trial("two")}
+    assert check_grid_acts(tables, changes) == {"rank": None, "rate": None}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmie.models.hooks import edit
+from mmie.models.hooks import capture, edit
 from mmie.objectives import registry
 from mmie.objectives.catalogue import FORGET, RETAIN
 from mmie.objectives.forget import npo
@@ -193,7 +193,7 @@ def test_the_default_objective_is_bounded_and_a_bounded_one_stays_so_for_huge_lo
     logits = torch.zeros(1, 2, 64)
     logits[..., 0] = 1e5
     targets, mask = torch.tensor([[1, 2]]), torch.tensor([[True, True]])
-    answers = registry.Answers(logits, targets, mask, reference_nll=torch.zeros(1))
+    answers = registry.Answers(logits[mask], targets[mask], mask, reference_nll=torch.zeros(1))
     for objective, lowest in (("npo", 0.0), ("bounded", -2.0794415)):
         loss = registry.FORGET_LOSSES[objective](answers, settings_of(objective).options)
         assert loss.item() == pytest.approx(lowest, abs=1e-6)
@@ -245,27 +245,58 @@ def test_the_dual_weight_grows_while_the_limit_is_broken_and_falls_to_zero_below
         assert expected[-1] == 0.0 if limit == 100.0 else expected[-1] > 1.0
 
 
-def test_the_vocabulary_projection_sees_answer_columns_alone(
+@pytest.mark.regression("MEM-12")
+def test_the_vocabulary_projection_reads_answer_tokens_and_nothing_else(
     toy_model: Any, shift: Any, toy_sets: TrainingSets
 ) -> None:
     seen: list[int] = []
-    handle = toy_model.lm_head.register_forward_hook(lambda module, given, _: seen.append(given[0].shape[1]))
-    run(toy_model, shift, toy_sets, replace(SETTINGS, steps=2))
+    handle = toy_model.lm_head.register_forward_hook(
+        lambda module, given, _: seen.append(given[0].shape[:-1].numel())
+    )
+    settings = replace(SETTINGS, steps=2)
+    history = run(toy_model, shift, toy_sets, settings)
     handle.remove()
-    longest = max(toy_sets.forget.answer_lengths)
+    # Forget, then retain without and with the intervention, of answers of unequal length.
     assert len(seen) == 6
-    # Padded on the left, so that answers end together; one column more predicts the first token.
-    assert max(seen) <= longest + 1
+    assert seen[1] == seen[2] and seen[4] == seen[5]
+    assert [seen[0] + seen[1], seen[3] + seen[4]] == history["tokens"].tolist()
 
 
-def test_no_hidden_state_is_asked_of_the_model(toy_model: Any, shift: Any, toy_sets: TrainingSets) -> None:
+@pytest.mark.regression("MEM-11")
+def test_no_hidden_state_is_asked_of_the_model_and_only_compared_blocks_are_kept(
+    toy_model: Any, shift: Any, toy_sets: TrainingSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[bool] = []
     handle = toy_model.register_forward_pre_hook(
         lambda module, args, given: asked.append("output_hidden_states" in given), with_kwargs=True
     )
+    kept: list[list[int]] = []
+
+    def noting(*given: Any) -> Any:
+        context = capture(*given)
+        seen = context.__enter__()
+        kept.append(seen.hidden)  # type: ignore[arg-type]
+        return _Entered(context, seen)
+
+    monkeypatch.setattr(terms, "capture", noting)
     run(toy_model, shift, toy_sets, settings_of("npo", "hidden"))
     handle.remove()
     assert asked and not any(asked)
+    # Block 1 of two is compared: the other one's stream is never held.
+    assert kept and all(list(hidden) == [1] for hidden in kept)
+
+
+class _Entered:
+    """A context that was entered before, so that a test can look at what it yields."""
+
+    def __init__(self, context: Any, yielded: Any) -> None:
+        self.context, self.yielded = context, yielded
+
+    def __enter__(self) -> Any:
+        return self.yielded
+
+    def __exit__(self, *error: Any) -> Any:
+        return self.context.__exit__(*error)
 
 
 def test_a_loss_that_is_no_number_names_step_and_items(

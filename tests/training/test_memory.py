@@ -18,6 +18,7 @@ from mmie.training import loop
 from mmie.training.loop import train
 from mmie.training.memory import (
     Shape,
+    arm_megabytes,
     check_budget,
     count_parameters,
     job_megabytes,
@@ -30,9 +31,14 @@ from mmie.training.settings import TrainingSettings
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "data/nano"
 SHAPE = Shape(
-    parameters=1000, trained=100, rows=2, tokens=5, answer_columns=3, width=10, inner=20, blocks=4,
+    parameters=1000, trained=100, rows=2, tokens=5, answer_tokens=6, width=10, inner=20, blocks=4,
     vocabulary=50,
 )  # fmt: skip
+
+
+def with_rows(rows: int) -> Shape:
+    """Three answer tokens a row."""
+    return replace(SHAPE, rows=rows, answer_tokens=3 * rows)
 
 
 @pytest.mark.regression("MEM-08")
@@ -45,8 +51,9 @@ def test_every_term_has_the_value_computed_by_hand() -> None:
         "optimiser": 800,
         # 2 rows, 5 tokens, 4 blocks, (10.4 * 10 + 4 * 20) values of 4 bytes.
         "activations": 29440,
-        # 3 copies of 2 * 3 * 50 float32.
+        # 3 copies of 6 * 50 float32.
         "logits": 3600,
+        "reference": 0,
         "workspace": 1652,
     }
     assert plan.total == 4000 + 400 + 400 + 800 + 29440 + 3600 + 1652
@@ -73,9 +80,9 @@ def test_adapters_are_counted_exactly(toy_model: Any) -> None:
 @given(rows=st.integers(1, 60), tokens=st.integers(1, 200))
 @settings(max_examples=40, deadline=None)
 def test_what_a_step_holds_is_linear_in_its_rows_and_grows_with_everything(rows: int, tokens: int) -> None:
-    one = replace(SHAPE, rows=rows, tokens=tokens)
-    fixed = plan_memory(replace(one, rows=0)).total
-    tripled = plan_memory(replace(one, rows=3 * rows)).total - fixed
+    one = replace(with_rows(rows), tokens=tokens)
+    fixed = plan_memory(replace(with_rows(0), tokens=tokens)).total
+    tripled = plan_memory(replace(with_rows(3 * rows), tokens=tokens)).total - fixed
     assert tripled == pytest.approx(3 * (plan_memory(one).total - fixed), abs=6)
     for name, value in asdict(one).items():
         assert plan_memory(replace(one, **{name: value + 1})).total >= plan_memory(one).total
@@ -83,10 +90,10 @@ def test_what_a_step_holds_is_linear_in_its_rows_and_grows_with_everything(rows:
 
 @pytest.mark.regression("MEM-09")
 def test_a_batch_above_the_budget_is_refused_in_advance_and_the_remedy_fits() -> None:
-    budget = plan_memory(replace(SHAPE, rows=7)).total
-    assert check_budget(replace(SHAPE, rows=7), budget).total == budget
+    budget = plan_memory(with_rows(7)).total
+    assert check_budget(with_rows(7), budget).total == budget
     with pytest.raises(InputError, match="Set micro_batch to 7 or less"):
-        check_budget(replace(SHAPE, rows=21), budget)
+        check_budget(with_rows(21), budget)
     with pytest.raises(InputError, match="Not even one row fits"):
         check_budget(SHAPE, 100)
 
@@ -97,8 +104,45 @@ def test_a_configuration_without_a_size_is_refused() -> None:
 
 
 def test_the_memory_of_a_job_is_at_hand_without_loading_a_model() -> None:
-    asked = job_megabytes(NANO, trained=80_000, rows=32, tokens=30, answer_columns=9)
+    asked = job_megabytes(NANO, trained=80_000, rows=32, tokens=30, answer_tokens=32 * 9)
     assert 700 < asked < 1000
+
+
+LORA = {
+    "kind": "lora", "rank": 8, "dora": False, "targets": ["q_proj", "v_proj"],
+    "training": {
+        "forget_batch": 32, "retain_batch": 16, "micro_batch": None, "reference": "adapter_off",
+        "reference_top": None,
+    },
+}  # fmt: skip
+
+
+def test_the_job_of_an_arm_asks_for_more_than_one_was_measured_to_take() -> None:
+    """671 MB: largest resident set of the LoRA jobs of the default experiment, rows of up to 35 tokens."""
+    asked = arm_megabytes(NANO, LORA, longest=35, rows=3872)
+    assert asked is not None and 671 < asked < 1500
+    longer = arm_megabytes(NANO, LORA, longest=200, rows=3872)
+    smaller = arm_megabytes(NANO, _changed(micro_batch=4), longest=200, rows=3872)
+    assert longer is not None and smaller is not None and asked < longer and smaller < longer
+    cached = arm_megabytes(NANO, _changed(reference="cached"), longest=35, rows=3872)
+    # 3872 rows of 35 tokens and 4096 words would be 2 GB: the loop refuses more than 512 MiB.
+    assert cached is not None and cached - asked == pytest.approx(1.25 * 512 * 2**20 / 1e6, abs=1)
+    lumped = arm_megabytes(NANO, _changed(reference="cached", reference_top=64), longest=35, rows=3872)
+    assert lumped is not None and lumped - asked == pytest.approx(1.25 * 3872 * 35 * 516 / 1e6, abs=1)
+
+
+def test_the_edit_of_the_stream_has_a_plan_and_what_was_never_measured_has_none() -> None:
+    reft = {"kind": "reft", "rank": 16, "training": LORA["training"]}
+    assert arm_megabytes(NANO, reft, longest=35, rows=10) is not None
+    none = [
+        {"kind": "leace"}, {**reft, "kind": "full"}, {**LORA, "dora": True}, {**LORA, "targets": ["c_attn"]},
+    ]  # fmt: skip
+    assert [arm_megabytes(NANO, arm, longest=35, rows=10) for arm in none] == [None] * 4
+    assert arm_megabytes("Qwen/Qwen2.5-0.5B", LORA, longest=35, rows=10) is None
+
+
+def _changed(**training: Any) -> dict[str, Any]:
+    return {**LORA, "training": {**LORA["training"], **training}}
 
 
 @pytest.mark.parametrize("rows", [8, 24])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from mmie.errors import InputError
+from mmie.models.generation import generate_greedy
 from mmie.models.prompts import collate
 from mmie.training.batches import Examples
 from mmie.training.divergence import TrainingDiverged
@@ -100,3 +102,36 @@ def test_a_row_without_stored_likelihood_or_of_another_length_is_refused(
     table.loc[3, "n_tokens"] += 1
     with pytest.raises(InputError, match="answer tokens, now"):
         reference_sums(table, examples)
+
+
+@pytest.mark.regression("MEM-14")
+def test_what_is_held_during_a_pass_does_not_grow_with_the_languages_measured_before(
+    toy_model: Any, toy_tokenizer: Any, toy_rows: Any
+) -> None:
+    """Bytes of all live tensors at every forward pass, with everything kept that was measured."""
+    gc.collect()
+    held: list[int] = []
+
+    def weigh(*_: Any) -> None:
+        alive = {id(item): item for item in gc.get_objects() if type(item) is torch.Tensor}
+        held.append(sum(item.nbytes for item in alive.values()))
+
+    def highest(languages: list[str]) -> int:
+        held.clear()
+        results = []
+        handle = toy_model.register_forward_hook(weigh)
+        for language in languages:
+            rows = toy_rows(language)
+            results.append(reference_log_likelihoods(toy_model, toy_tokenizer, rows))
+            results.append(
+                generate_greedy(
+                    toy_model, toy_tokenizer, rows["prompt"].tolist(), max_new_tokens=3, batch_size=6
+                )
+            )
+            gc.collect()
+        handle.remove()
+        assert len(results) == 2 * len(languages)
+        return max(held)
+
+    highest(["xx"])
+    assert highest(["xx"]) == highest(["xx", "yy", "zz", "vv", "ww"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,8 +15,9 @@ import pytest
 import torch
 from torch.nn.functional import dropout
 
+from mmie.errors import InputError
 from mmie.models.hooks import edit
-from mmie.training import terms
+from mmie.training import batches, terms
 from mmie.training.checkpoint import newest_checkpoint, save_checkpoint
 from mmie.training.divergence import TrainingDiverged
 from mmie.training.loop import train
@@ -74,8 +76,8 @@ class Stop:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException) -> None:
         self.at, self.error, self.seen = at, error, 0
-        self.original = terms.answer_logits
-        monkeypatch.setattr(terms, "answer_logits", self)
+        self.original = terms.answer_token_logits
+        monkeypatch.setattr(terms, "answer_token_logits", self)
 
     def __call__(self, *given: Any) -> Any:
         self.seen += 1
@@ -109,6 +111,80 @@ def test_an_interrupted_run_leaves_its_last_whole_step_and_goes_on_from_it(
         assert counter.seen == 7 * (SETTINGS.steps - found.step)
     assert torch.equal(vector, expected)
     pd.testing.assert_frame_equal(history, whole, check_exact=True)
+
+
+@pytest.mark.regression("RES-12")
+def test_a_resumed_run_tokenises_nothing_and_collates_the_rows_of_the_steps_left(
+    tmp_path: Path,
+    toy_model: Any,
+    toy_tokenizer: Any,
+    shift: Any,
+    toy_sets: TrainingSets,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nine rows a step, of which four of six steps are done: 18 rows are left."""
+    resumable = {"checkpoints": tmp_path, "identity": IDENTITY}
+    with monkeypatch.context() as patch:
+        Stop(patch, 4 * 7 + 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            noisy_run(toy_model, shift, toy_sets, **resumable)
+    collated: list[int] = []
+    original = batches.collate
+
+    def counting(items: Any, *given: Any, **more: Any) -> Any:
+        collated.append(len(items))
+        return original(items, *given, **more)
+
+    def refused(*given: Any, **more: Any) -> Any:
+        raise AssertionError("the tokenizer was called")
+
+    monkeypatch.setattr(batches, "collate", counting)
+    monkeypatch.setattr(batches, "encode_all", refused)
+    monkeypatch.setattr(type(toy_tokenizer), "__call__", refused)
+    _, history = noisy_run(toy_model, shift, toy_sets, **resumable)
+    assert len(history) == 6
+    assert sum(collated) == 2 * 9
+
+
+@pytest.mark.regression("RES-04")
+@pytest.mark.parametrize("damage", ["none", "deleted", "without the head"])
+def test_a_head_beside_the_model_comes_back_with_the_run_or_the_run_stops(
+    damage: str, tmp_path: Path, toy_model: Any, shift: Any, toy_sets: TrainingSets
+) -> None:
+    """A head is no module of the model; its tensors are those of the run all the same, by name."""
+    head = torch.nn.Linear(16, 16)
+    parameters = {"v": shift.vector, "head.weight": head.weight, "head.bias": head.bias}
+
+    def projected(hidden: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        return shift(hidden + 0.1 * head(hidden), keep)
+
+    def run(steps: int) -> None:
+        with edit(toy_model, {0: projected}):
+            settings = replace(SETTINGS, steps=steps, checkpoint_every=2)
+            train(toy_model, parameters, toy_sets, settings, seed=1, checkpoints=tmp_path, identity=IDENTITY)
+
+    run(2)
+    trained = {name: value.detach().clone() for name, value in parameters.items()}
+    with torch.no_grad():
+        for value in parameters.values():
+            value.zero_()
+    (folder,) = tmp_path.glob("*/step-00000002")
+    if damage == "none":
+        run(2)
+        assert all(torch.equal(parameters[name], value) for name, value in trained.items())
+        return
+    if damage == "deleted":
+        (folder / "parameters.safetensors").unlink()
+        message = "parameters.safetensors: missing or damaged"
+    else:
+        found = newest_checkpoint(tmp_path, IDENTITY)
+        assert found is not None
+        found.parameters = {"v": found.parameters["v"]}
+        shutil.rmtree(folder)
+        save_checkpoint(tmp_path, IDENTITY, found)
+        message = r"head.*missing"
+    with pytest.raises(InputError, match=message):
+        run(2)
 
 
 @pytest.mark.regression("RES-11")
@@ -258,14 +334,14 @@ def test_running_out_of_memory_halves_the_micro_batch_and_gives_the_same_result(
 
     expected, _ = run()
     error = torch.OutOfMemoryError if "CUDA" in message else RuntimeError
-    original = terms.answer_logits
+    original = terms.answer_token_logits
 
     def small_machine(model: Any, batch: Any) -> Any:
         if len(batch.input_ids) > 2:
             raise error(message)
         return original(model, batch)
 
-    monkeypatch.setattr(terms, "answer_logits", small_machine)
+    monkeypatch.setattr(terms, "answer_token_logits", small_machine)
     vector, history = run()
     assert torch.allclose(vector, expected, atol=1e-6)
     assert history["micro_batch"].tolist() == [2] * 6

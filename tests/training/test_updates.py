@@ -95,3 +95,39 @@ def test_with_two_optimisers_adam_cancels_the_weights_and_with_one_it_does_not()
     one, one_scaled, dual, dual_scaled = steps
     assert math.copysign(1, one) != math.copysign(1, one_scaled)
     assert dual == pytest.approx(dual_scaled, abs=1e-6)
+
+
+@pytest.mark.regression("RES-16")
+@pytest.mark.parametrize("moments", ["carry", "reset"])
+def test_moments_at_the_start_of_a_stage_are_those_declared(
+    moments: str, toy_model: Any, shift: Any, toy_sets: TrainingSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine steps: stages begin with steps 3 and 6. Looked at after one step and before the next."""
+    before: list[dict[str, torch.Tensor]] = []
+    after: list[dict[str, torch.Tensor]] = []
+    clip, apply = Updates.clip, Updates.apply
+
+    def noting_clip(self: Updates, where: str) -> float:
+        before.append(self.state())
+        return clip(self, where)
+
+    def noting_apply(self: Updates, name: str, number: int) -> dict[str, float]:
+        columns = apply(self, name, number)
+        after.append(self.state())
+        return columns
+
+    monkeypatch.setattr(Updates, "clip", noting_clip)
+    monkeypatch.setattr(Updates, "apply", noting_apply)
+    settings = TrainingSettings(
+        steps=9, learning_rate=0.05, forget_batch=4, retain_batch=4, curriculum={"moments": moments}
+    )
+    with edit(toy_model, {0: shift}):
+        history = train(toy_model, {"v": shift.vector}, toy_sets, settings, seed=1)
+    for step in range(1, 9):
+        begins = moments == "reset" and step in (3, 6)
+        for name, value in before[step].items():
+            assert torch.equal(value, torch.zeros_like(value) if begins else after[step - 1][name]), name
+        assert float(after[step]["joint/v.step"]) == (step % 3 if moments == "reset" else step) + 1
+    if moments == "reset":
+        assert history["moments_reset"].tolist() == [step in (3, 6) for step in range(9)]
+    assert settings.as_options()["curriculum"]["moments"] == moments

@@ -1,0 +1,1 @@
+"""Triples of prompts whose inner representations are drawn together or apart."""

@@ -1,0 +1,109 @@
+"""Next-token distributions of the base at the answers of retain rows, computed once a run.
+
+The base does not change while an intervention is trained, so neither do they. Kept whole, they give the
+divergence of `reference: adapter_off` to rounding; reduced to the most likely tokens, a lower bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmie.errors import InputError
+from mmie.models.hooks import disabled
+from mmie.objectives.masking import log_probabilities
+from mmie.objectives.retain import TopTokens, top_tokens
+from mmie.training.batches import Examples
+from mmie.training.forward import answer_token_logits
+from mmie.training.memory import CACHE_LIMIT, cache_bytes
+
+ROWS_AT_ONCE = 64
+"""Rows of a forward pass while it is filled."""
+
+
+@dataclass(frozen=True)
+class CachedReference:
+    """What the base says at every answer token of some rows."""
+
+    starts: Mapping[int, int]
+    """Where the tokens of a row begin, by row number."""
+    lengths: Sequence[int]
+    """Answer tokens of every row of the set."""
+    values: tuple[Tensor, ...]
+    """log p0 [tokens, vocabulary], or ids and log p0 of the top k and the probability of the rest."""
+
+    def of(self, rows: Sequence[int]) -> Tensor | TopTokens:
+        """Log-probabilities of the answer tokens of rows, one row after the other."""
+        index = torch.cat([torch.arange(self.lengths[row]) + self.starts[row] for row in rows])
+        picked = [value[index.to(value.device)] for value in self.values]
+        return picked[0] if len(picked) == 1 else TopTokens(picked[0].long(), picked[1], picked[2])
+
+    @property
+    def bytes(self) -> int:
+        """What it occupies."""
+        return sum(value.numel() * value.element_size() for value in self.values)
+
+
+def cached_reference(
+    model: nn.Module, examples: Examples, rows: Sequence[int], top: int | None
+) -> CachedReference:
+    """Read the base at the answers of some rows.
+
+    Neighbours in length share a forward pass, so the result depends on the rows and not on the order in
+    which a run, or a resumed run, asks for them.
+
+    Args:
+        model: the intervention, if attached, is switched off.
+        examples: the set.
+        rows: numbers of the rows that a run will ask for.
+        top: most likely tokens to keep; None for all.
+
+    Raises:
+        InputError: it would take more than `CACHE_LIMIT` bytes.
+    """
+    lengths = examples.answer_lengths
+    order = sorted(rows, key=lambda row: (len(examples.encoded[row].ids), row))
+    starts, total = {}, 0
+    for row in order:
+        starts[row] = total
+        total += lengths[row]
+    values: list[Tensor] = []
+    training = model.training
+    model.eval()
+    try:
+        # Not inference mode: what is stored here takes part in gradients later.
+        with torch.no_grad(), disabled(model):
+            for first in range(0, len(order), ROWS_AT_ONCE):
+                chosen = order[first : first + ROWS_AT_ONCE]
+                logits, _, _ = answer_token_logits(model, examples.batch(chosen))
+                parts = _reduced(logits, top)
+                if not values:
+                    _check_size(total, logits.shape[-1], top)
+                    values = [part.new_empty(total, *part.shape[1:]) for part in parts]
+                place = starts[chosen[0]]
+                for value, part in zip(values, parts, strict=True):
+                    value[place : place + len(part)] = part
+    finally:
+        model.train(training)
+    return CachedReference(starts, lengths, tuple(values))
+
+
+def _reduced(logits: Tensor, top: int | None) -> tuple[Tensor, ...]:
+    if top is None:
+        return (log_probabilities(logits),)
+    kept = top_tokens(logits, top)
+    return kept.ids.int(), kept.log_probabilities, kept.rest
+
+
+def _check_size(tokens: int, vocabulary: int, top: int | None) -> None:
+    needed = cache_bytes(tokens, vocabulary, top)
+    if needed > CACHE_LIMIT:
+        remedy = "reference_top: 64" if top is None else "a lower reference_top"
+        raise InputError(
+            f"training.reference: cached takes {needed / 2**20:.0f} MiB for {tokens} answer tokens and a "
+            f"vocabulary of {vocabulary}, at most {CACHE_LIMIT / 2**20:.0f} MiB are allowed. "
+            f"Set {remedy}, or reference: adapter_off."
+        )

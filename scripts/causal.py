@@ -1,0 +1,50 @@
+"""Ablate the language direction at selected, random, worst and middle layers, and compare."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mmie import job
+from mmie.activations.causal import CausalOptions
+from mmie.activations.comparison import choose_items, compare_choices, layer_effects
+from mmie.interventions import assert_restored
+from mmie.interventions.fit_data import read_fit_data
+from mmie.interventions.layers import resolve_layers
+from mmie.io import read_parquet, write_json
+from mmie.models.blocks import find_blocks
+from mmie.models.loading import load_model
+
+job.start(snakemake)
+given, params = snakemake.input, snakemake.params
+device = job.hold_device(params.model["device"])
+
+model, tokenizer = load_model(given.base, device=device, dtype=params.model["dtype"])
+data = read_fit_data(
+    {"layers": given.selected, "activations": given.activations},
+    tokenizer=tokenizer,
+    forget=params.forget,
+    retain=params.retain,
+)
+count = len(find_blocks(model))
+ways = {"selected": [0], "random": range(params.draws), "middle": [0]}
+# Methods that look at no score rank no layer last.
+ways |= {"worst": [0]} if data.layer_scores else {}
+choices = {
+    name: [resolve_layers(name, data, count, "causal", seed) for seed in seeds]
+    for name, seeds in ways.items()
+}
+rows = choose_items(pd.concat([read_parquet(file) for file in given.rows]), params.forget, params.prompts)
+options = CausalOptions(controls=params.controls)
+wanted = [layer for sets in choices.values() for draw in sets for layer in draw]
+with assert_restored(model):
+    effects = layer_effects(
+        model,
+        tokenizer,
+        rows,
+        Path(given.activations[0]).parent,
+        wanted,
+        forget=params.forget,
+        retain=params.retain,
+        options=options,
+    )
+write_json(snakemake.output.report, compare_choices(effects, choices, options))
