@@ -31,6 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "reft": {"layers": [1], "training": TWO_STEPS},
     "gated_reft": {"layers": [1], "training": TWO_STEPS},
     "negative_reft": {"layers": [1], "training": OWN_LOSS},
+    "lingtea": {"training": OWN_LOSS},
     "full": {"training": TWO_STEPS},
     "task_vector": {"training": OWN_LOSS},
     "rmu": {"layer": 1, "depth": 2, "training": OWN_LOSS},
@@ -86,5 +87,6 @@ def test_every_arm_and_objective_trains_two_steps_by_the_real_command(tmp_path: 
         history = pd.read_parquet(made / "history.parquet")
         assert len(history) == 2, arm
         losses = history[[column for column in history if column.endswith("_loss")]]
-        assert losses.notna().all().all() and not losses.empty, arm
+        # Terms may take turns, but no step is without a finite loss.
+        assert losses.notna().any(axis=1).all(), arm
         assert json.loads((made / "manifest.json").read_text())["config"]["kind"] == options["kind"]
