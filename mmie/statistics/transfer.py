@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from mmie.statistics.bootstrap import Resampled, combine
 from mmie.statistics.intervals import Interval, bca_interval
 
-SMALLEST_DENOMINATOR = 0.01
+SMALLEST_DENOMINATOR = 0.05
+"""Five points, in the unit of a rate: the ratio to a smaller span says nothing about either side of it."""
 _NONE = Interval(math.nan, math.nan, "none", "the estimate is not defined")
 
 
