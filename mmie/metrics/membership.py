@@ -17,8 +17,6 @@ from torch import Tensor
 
 MIN_K_SHARE = 0.4
 ZLIB_LEVEL = 6
-# Below this share of wrong orders the oracle's side of PrivLeak divides by noise.
-_LEAST_DENOMINATOR = 0.05
 _LEAST_SPREAD = 1e-6
 
 
@@ -129,19 +127,6 @@ def membership_gap(auc_arm: float, auc_oracle: float) -> float:
 def over_unlearned(auc_arm: float, *, margin: float = 0.05) -> bool:
     """Whether forget texts are pushed below chance: AUC under 0.5 - margin. A flag, never a reward."""
     return auc_arm < 0.5 - margin
-
-
-def privleak(auc_arm: float, auc_oracle: float) -> float:
-    """PrivLeak = 100 ((1 - AUC_u) - (1 - AUC_o)) / (1 - AUC_o), percent; legacy column.
-
-    Range [-100, inf); success 0; near -100 for an arm that does nothing. NaN if 1 - AUC_o < 0.05: it
-    divides by that, and a published value exploded to +5215. MUSE's own AUC is one minus ours.
-    Source: Shi et al. 2024 (MUSE, arXiv 2407.06460).
-    """
-    others = 1.0 - auc_oracle
-    if others < _LEAST_DENOMINATOR:
-        return math.nan
-    return 100.0 * ((1.0 - auc_arm) - others) / others
 
 
 def privacy_ratio(auc_arm: float, auc_oracle: float) -> float:

@@ -79,6 +79,7 @@ MEMBERSHIP = {
     "mia_zlib": "ZLib",
     "mia_min_k": "Min-K",
     "mia_min_k_plus_plus": "Min-K++",
+    "mia_reference": "against the oracle",
 }
 DEPTH = {
     "unlearning_depth": "unlearning depth",

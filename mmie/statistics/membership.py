@@ -20,6 +20,8 @@ from mmie.statistics.scores import MEMBERSHIP_SCORES
 
 MEMBERS, NON_MEMBERS = "test", "holdout"
 LEAST_ROOM = 0.05  # of 1 - AUC_oracle, below which PrivLeak explodes
+REFERENCE_ATTACK = "mia_reference"
+_LOSS = "nll_sum"  # what the reference attack compares with the reference oracle's
 _LEGACY = "mia_min_k"
 _FLAG_MARGIN = 0.05
 COLUMNS = (
@@ -100,6 +102,10 @@ def membership_table(cells: Cells, options: Options, draws: Draws) -> pd.DataFra
     model saw. Read it beside the oracle's own AUC. `priv_leak` is a legacy column, from Min-K alone:
     100 ((1 - AUC) - (1 - AUC_oracle)) / (1 - AUC_oracle), NaN where 1 - AUC_oracle < 0.05.
 
+    `mia_reference` is the attack with a reference model: loss of the reference oracle minus that of the
+    arm, nats, item by item, which takes out how hard an item is (arXiv 2112.03570, without shadow
+    models). Against itself the oracle has 0.5 by construction, so no gate reads it.
+
     Returns:
         One row an arm, language and score, with `reason` where something is missing. Empty when no
         attack score was computed.
@@ -113,6 +119,9 @@ def membership_table(cells: Cells, options: Options, draws: Draws) -> pd.DataFra
             for arm in sorted(members.scores):
                 row = _row(members, others, arm, metric, options, draws)
                 rows.append({"arm": arm, "language": language, "metric": metric, **row})
+        for arm in sorted(members.scores) if _LOSS in members.metrics else ():
+            row = _reference_row(members, others, arm, options, draws)
+            rows.append({"arm": arm, "language": language, "metric": REFERENCE_ATTACK, **row})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -143,10 +152,7 @@ def priv_leak(auc: float, oracle: float) -> float:
 def _row(
     members: Cell, others: Cell | None, arm: str, metric: str, options: Options, draws: Draws
 ) -> dict[str, object]:
-    nothing = {
-        **dict.fromkeys(COLUMNS[3:9], math.nan), "over_unlearned": False, "priv_leak": math.nan,
-        "n_members": 0, "n_non_members": 0, "n_seeds": len(members.seeds[arm]), "ci_method": "none",
-    }  # fmt: skip
+    nothing = _nothing(members, arm)
     if others is None or arm not in others.scores:
         return {**nothing, "reason": "no holdout fact was evaluated"}
     has_oracle = all(options.reference in cell.scores for cell in (members, others))
@@ -172,6 +178,38 @@ def _row(
     if metric == _LEGACY:
         row["priv_leak"] = priv_leak(auc, float(oracle.point[0]))
     return row
+
+
+def _nothing(members: Cell, arm: str) -> dict[str, object]:
+    return {
+        **dict.fromkeys(COLUMNS[3:9], math.nan), "over_unlearned": False, "priv_leak": math.nan,
+        "n_members": 0, "n_non_members": 0, "n_seeds": len(members.seeds[arm]), "ci_method": "none",
+    }  # fmt: skip
+
+
+def _reference_row(
+    members: Cell, others: Cell | None, arm: str, options: Options, draws: Draws
+) -> dict[str, object]:
+    nothing = _nothing(members, arm)
+    if others is None or not all({arm, options.reference} <= set(cell.scores) for cell in (members, others)):
+        return {**nothing, "reason": "no oracle to compare with"}
+    classes, _ = _classes(members, others, [arm, options.reference], _LOSS, draws)
+    counted = int(classes.of_positives.sum()), int(classes.of_negatives.sum())
+    if 0 in counted:
+        return {**nothing, "reason": "no items with a score"}
+    gained = [
+        cell.column(options.reference, _LOSS).mean(axis=(1, 2))[:, None] - cell.column(arm, _LOSS)[:, :, 0]
+        for cell in (members, others)
+    ]
+    own = classes.auc(gained[0], gained[1], draws.seeds(arm, len(members.seeds[arm])))
+    level, around = bca_interval(own, options.alpha), bca_interval(own, 2 * options.alpha)
+    auc = float(own.point[0])
+    return {
+        **nothing, "auc": auc, "auc_low": level.low, "auc_high": level.high, "gap": auc - 0.5,
+        "gap_low": around.low - 0.5, "gap_high": around.high - 0.5,
+        "over_unlearned": auc < 0.5 - _FLAG_MARGIN, "n_members": counted[0],
+        "n_non_members": counted[1], "ci_method": level.method, "reason": level.reason,
+    }  # fmt: skip
 
 
 def _classes(

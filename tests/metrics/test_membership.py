@@ -15,10 +15,10 @@ from mmie.metrics.membership import (
     over_unlearned,
     privacy_exponential,
     privacy_ratio,
-    privleak,
     reference_score,
     zlib_score,
 )
+from mmie.statistics.membership import priv_leak
 
 
 def test_loss_and_zlib_by_hand_are_higher_for_likelier_texts() -> None:
@@ -74,10 +74,10 @@ def test_auc_without_non_members_or_with_nan_is_nan() -> None:
 
 
 def test_privleak_by_hand_and_its_explosion_is_refused() -> None:
-    assert privleak(0.4, 0.4) == 0.0
-    assert privleak(1.0, 0.5) == -100.0
-    assert privleak(0.0, 0.5) == 100.0
-    assert math.isnan(privleak(0.00002, 0.981186))
+    assert priv_leak(0.4, 0.4) == 0.0
+    assert priv_leak(1.0, 0.5) == -100.0
+    assert priv_leak(0.0, 0.5) == 100.0
+    assert math.isnan(priv_leak(0.00002, 0.981186))
 
 
 def test_two_forms_of_the_privacy_score_disagree() -> None:

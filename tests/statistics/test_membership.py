@@ -144,3 +144,26 @@ def test_intervals_of_a_gap_hold_its_estimate(scored) -> None:
     table = membership_table(build_cells(scored), options, Draws(options)).dropna(subset=["gap"])
     assert (table["gap_low"] <= table["gap"]).all() and (table["gap"] <= table["gap_high"]).all()
     assert len(table) == 7 * 2 * 4
+
+
+def test_the_reference_attack_takes_out_how_hard_an_item_is(scored) -> None:
+    # Losses of 10 and 1 nat by item; the base saw the forget facts and has half a nat less on each.
+    hard = scored["example_id"].map(
+        {item: 9.0 * (n % 2) for n, item in enumerate(scored["example_id"].unique())}
+    )
+    seen = (scored["split"] != "holdout") & scored["arm"].isin(["base", "sae-random"])
+    table = scored.assign(nll_sum=1.0 + hard - 0.5 * seen)
+    cells = build_cells(table)
+    found = membership_table(cells, FAST, Draws(FAST)).set_index(["metric", "arm", "language"])
+    assert found.loc[("mia_reference", "base", "hi"), "auc"] == 1.0
+    assert found.loc[("mia_reference", "base", "hi"), "gap"] == 0.5
+    for arm in ("oracle", "oracle_reference", "good"):
+        assert found.loc[("mia_reference", arm, "hi"), "auc"] == 0.5
+
+
+def test_without_an_oracle_there_is_no_reference_attack(scored) -> None:
+    table = scored[scored["arm"] != "oracle_reference"].assign(nll_sum=1.0)
+    found = membership_table(build_cells(table), FAST, Draws(FAST))
+    row = found[found["metric"] == "mia_reference"].iloc[0]
+    assert math.isnan(row["auc"])
+    assert row["reason"] == "no oracle to compare with"
