@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mmie.trained_arm_options import (
     ContrastiveArm,
+    CrispArm,
     Curriculum,
     EarlyStopping,
     FullArm,
@@ -16,6 +17,7 @@ from mmie.trained_arm_options import (
     LingTeaArm,
     LoraArm,
     NegativeReftArm,
+    Picker,
     Positive,
     ReftArm,
     Reweighting,
@@ -52,11 +54,8 @@ class SaeClampArm(Section):
     """Latents of the SAE are set to a negative value wherever they fire."""
 
     kind: Literal["sae_clamp"]
-    picker: Literal["contrast", "script_invariant", "attribution", "specificity", "dsg_ratio", "random"] = (
-        Field(
-            "contrast",
-            description="How latents are picked (docs/sae.md); `random`: matched in firing rate.",
-        )
+    picker: Picker = Field(
+        "contrast", description="How latents are picked (docs/sae.md); `random`: matched in firing rate."
     )
     features: Positive = Field(16, description="How many latents are clamped, per layer.")
     strength: float = Field(1.0, description="Clamp value in residual norms; 0 is the identity.")
@@ -175,6 +174,7 @@ Arm = Annotated[
     | NegativeReftArm
     | GatedReftArm
     | LingTeaArm
+    | CrispArm
     | FullArm
     | TaskVectorArm
     | RmuArm

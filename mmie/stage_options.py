@@ -333,6 +333,11 @@ class Statistics(Section):
     permuted_labels: Annotated[int, Field(ge=200)] = Field(
         200, description="Random swaps of arm and base; at most a share alpha of them may PROCEED."
     )
+    matched_divergence: float = Field(
+        1.25,
+        ge=1,
+        description="Largest ratio of two arms' KL from the base on kept languages that counts as equal.",
+    )
 
 
 class Judge(Section):

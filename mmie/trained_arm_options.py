@@ -13,6 +13,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 LayerChoice = Literal["all", "selected", "random", "worst", "middle"] | list[int]
 """Blocks: all, those of the layer stage, a control of as many blocks, or numbers."""
+Picker = Literal["contrast", "script_invariant", "attribution", "specificity", "dsg_ratio", "random"]
+"""How latents of an SAE are picked."""
 
 
 class Section(BaseModel):
@@ -207,6 +209,26 @@ class LingTeaArm(Section):
     training: FineTuning = Field(
         default_factory=FineTuning, description="How it is trained; forget and retain steps both count."
     )
+
+
+class CrispArm(Section):
+    """LoRA until latents of the SAE fall silent on forget text."""
+
+    kind: Literal["crisp"]
+    rank: Positive = Field(4, description="Rank of each adapter.")
+    alpha: float = Field(16.0, gt=0, description="Scale of the adapters is alpha / rank.")
+    targets: list[str] = Field(_TARGETS, description="Names of the linear layers that get an adapter.")
+    layers: LayerChoice = Field("all", description="Which blocks get adapters.")
+    picker: Picker = Field("contrast", description="How latents are picked (docs/sae.md); `random`: control.")
+    features: Positive = Field(10, description="How many latents are silenced, per layer.")
+    lift: float = Field(
+        5.0, ge=0, description="Margin below firing where the base fires, in mean pre-activations of a token."
+    )
+    retain_share: float = Field(0.99, gt=0, lt=1, description="beta: weight of the retain term of both.")
+    coherence_weight: float = Field(
+        0.01, ge=0, description="gamma: weight of the last block's stream beside that of the SAE's layers."
+    )
+    training: FineTuning = Field(default_factory=FineTuning, description="How it is trained.")
 
 
 class FullArm(Section):

@@ -8,7 +8,6 @@ rule evaluate:
         lengths=lengths(fitted_languages()),
         parallel=rows(fitted_languages()),
         hypotheses=ancient(results("hypotheses.json")),
-        reliability=ancient(results("language/reliability.json")),
         identifier=IDENTIFIER,
         code=code("evaluate"),
     output:
@@ -46,7 +45,6 @@ use rule evaluate as evaluate_neighbour with:
         lengths=results("data/{language}.lengths.json"),
         parallel=rows(fitted_languages()),
         hypotheses=ancient(results("hypotheses.json")),
-        reliability=ancient(results("language/reliability.json")),
         identifier=IDENTIFIER,
         code=code("evaluate"),
     output:

@@ -26,6 +26,7 @@ TRAINING_ARMS = (
     "negative_reft",
     "gated_reft",
     "lingtea",
+    "crisp",
     "full",
     "task_vector",
     "rmu",
@@ -34,6 +35,8 @@ TRAINING_ARMS = (
 SEEDED_ARMS = (*TRAINING_ARMS, "sae_clamp")
 # Shipped classifier of romanised text.
 IDENTIFIER = "data/lid/latin.ftz"
+# Arms that act on latents of an autoencoder.
+LATENT_ARMS = ("sae_clamp", "crisp")
 # Arms that are fitted in closed form on stored activations.
 STREAM_ARMS = ("diff_means", "leace", "script_scrub", "subspace")
 
@@ -151,7 +154,7 @@ def arm_inputs(wildcards):
         ]
     if options["kind"] in ("language_neurons", "prompt_only"):
         needed["rows"] = rows(fitted_languages())
-    if options["kind"] == "sae_clamp":
+    if options["kind"] in LATENT_ARMS:
         needed["sae"] = results("sae")
         needed["latents"] = results("features/latents.parquet")
     if options["kind"] in ("sae_clamp", *STREAM_ARMS):
@@ -299,7 +302,7 @@ def features_wanted():
     """The most latents that a configured arm clamps."""
     options = [arm_options(arm) for arm in experiment.arms]
     return max(
-        (entry["features"] for entry in options if entry["kind"] == "sae_clamp"),
+        (entry["features"] for entry in options if entry["kind"] in LATENT_ARMS),
         default=16,
     )
 

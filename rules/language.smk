@@ -1,3 +1,5 @@
+# Before every evaluation where there is a choice: an identifier that errs too much ends the run early. It is
+# no input of the evaluation, whose rows do not depend on it.
 rule identifier:
     input:
         rows=rows(experiment.languages),
@@ -11,6 +13,7 @@ rule identifier:
         results("logs/identifier.log"),
     benchmark:
         results("benchmarks/identifier.tsv")
+    priority: 50
     conda:
         "../envs/mmie.yaml"
     resources:

@@ -60,7 +60,7 @@ rule features:
         forget=experiment.forget_languages,
         retain=list(experiment.retain),
         top=features_wanted(),
-        prompts=100,
+        prompts=60,
         seed=0,
         model=device_options(),
     message:

@@ -72,6 +72,10 @@ class State:
         recent = torch.zeros(batch, window - 1, device=device)
         return cls(zeros, zeros.clone(), zeros.clone(), recent, zeros.bool())
 
+    def of(self, rows: Tensor) -> State:
+        """That of some rows of the batch."""
+        return State(*(value[rows.to(value.device)] for value in vars(self).values()))
+
 
 def levels(detector: Detector, state: State, scores: Tensor, keep: Tensor) -> tuple[Tensor, State]:
     """The statistic after every token, and the state after the last.
@@ -139,6 +143,8 @@ class Gate:
         self._past, self._ids = given.past, given.ids
         if given.past == 0:
             self._state = None
+        elif self._state is not None and given.rows is not None:
+            self._state = self._state.of(given.rows)
 
     def close(self) -> None:
         """Forget the request."""

@@ -10,6 +10,7 @@ from typing import Any
 from mmie.errors import InputError
 from mmie.interventions.combined import Combined
 from mmie.interventions.contrastive import ContrastiveAdapters
+from mmie.interventions.crisp import Crisp
 from mmie.interventions.diff_means import DifferenceInMeans
 from mmie.interventions.full import FullFineTuning
 from mmie.interventions.interface import DESCRIPTION, Intervention
@@ -40,6 +41,7 @@ KINDS: dict[str, type[Intervention]] = {
         NegativeReft,
         GatedReft,
         LingTea,
+        Crisp,
         SaeClamp,
         DifferenceInMeans,
         Leace,

@@ -96,7 +96,8 @@ def lid_onset_script_blind(
     """
     classifier = identifier.romanised
     base = _base(language)
-    forms = {code for code in (classifier.labels if classifier else []) if _base(code) == base}
+    known = set(classifier.labels if classifier else ()) & set(identifier.scripts)
+    forms = {code for code in known if _base(code) == base}
     if classifier is None or not forms:
         return [math.nan] * len(texts)
     native = {script for code, script in identifier.scripts.items() if _base(code) == base}

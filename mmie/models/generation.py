@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmie.models.hooks import going_on_with
 from mmie.models.prompts import Batch, collate, encode_all, length_buckets, padding_id
 
 
@@ -85,32 +86,48 @@ def decode_greedily(
 
 
 def _continue(model: Any, batch: Batch, ends: set[int], max_new_tokens: int) -> Tensor:
-    """Token ids [batch, new]; what follows an end token in a row has no meaning."""
+    """Token ids [batch, new]; what follows an end token in a row has no meaning.
+
+    Rows that have ended leave the batch once they are a quarter of it: most answers are short, and the
+    longest one would else be computed for all.
+    """
     last_only = {"logits_to_keep": 1} if _keeps_last_logits(model) else {}
     end_ids = torch.tensor(sorted(ends), device=batch.input_ids.device)
     input_ids, positions = batch.input_ids, batch.position_ids
     mask = batch.attention_mask.long()
-    one = mask.new_ones(len(mask), 1)
-    finished = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
-    cache, chosen = None, []
+    chosen = mask.new_full((len(mask), max_new_tokens), int(end_ids[0]))
+    alive = torch.arange(len(mask), device=mask.device)
+    cache, rows, finished = None, None, torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
     for step in range(max_new_tokens):
-        output = model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            **last_only,
-        )
-        cache = output.past_key_values
+        with going_on_with(model, rows):
+            output = model(
+                input_ids=input_ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                **last_only,
+            )
+        cache, rows = output.past_key_values, None
         token = output.logits[:, -1].argmax(-1)
-        chosen.append(token)
+        chosen[alive, step] = torch.where(finished, end_ids[0], token)
         finished |= torch.isin(token, end_ids)
         if step + 1 == max_new_tokens or bool(finished.all()):
             break
         input_ids, positions = token[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, one], dim=1)
-    return torch.stack(chosen, dim=1)
+        if int(finished.sum()) * 4 >= len(finished) and _selects_rows(cache):
+            rows = torch.nonzero(~finished)[:, 0]
+            cache.batch_select_indices(rows)
+            alive, finished, mask = alive[rows], finished[rows], mask[rows]
+            input_ids, positions = input_ids[rows], positions[rows]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+    return chosen
+
+
+def _selects_rows(cache: Any) -> bool:
+    """Whether rows can be taken out of a cache; those of recurrent layers cannot do it."""
+    layers = getattr(cache, "layers", None) or ()
+    return len(layers) > 0 and all(hasattr(layer, "batch_select_indices") for layer in layers)
 
 
 def _end_ids(model: Any, tokenizer: Any) -> set[int]:

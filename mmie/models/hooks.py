@@ -46,6 +46,8 @@ class Pass:
     """Positions that are in the key-value cache already; 0 begins a new request."""
     ids: Tensor | None
     """Token ids of the pass, [batch, time]; None when embeddings were given."""
+    rows: Tensor | None = None
+    """Rows of the previous pass that go on in this one, in order; None for all of them."""
 
 
 @dataclass
@@ -55,6 +57,7 @@ class _State:
     handles: int = 0
     disabled: int = 0
     keep: Tensor | None = None
+    rows: Tensor | None = None
 
 
 class _EndOfPass(Exception):
@@ -255,6 +258,31 @@ def hold(stack: ExitStack, model: nn.Module, handle: Any) -> None:
     _register(stack, _states.setdefault(find_decoder(model)[0], _State()), handle)
 
 
+@contextmanager
+def going_on_with(model: nn.Module, rows: Tensor | None) -> Iterator[None]:
+    """Say that a forward pass goes on with some rows of the latest one: what has a memory follows.
+
+    Args:
+        model: a causal language model, wrapped by peft or not.
+        rows: their numbers, in the order that they will have; None for all of them.
+    """
+    if rows is None:
+        yield
+        return
+    state = _states.setdefault(find_decoder(model)[0], _State())
+    state.rows = rows
+    try:
+        yield
+    finally:
+        state.rows = None
+
+
+def rows_going_on(model: nn.Module) -> Tensor | None:
+    """Rows of the latest pass that this one goes on with; None for all of them."""
+    state = _states.get(find_decoder(model)[0])
+    return state.rows if state else None
+
+
 def edits_disabled(model: nn.Module) -> bool:
     """Whether the model runs inside `disabled`, as the frozen reference."""
     state = _states.get(find_decoder(model)[0])
@@ -274,7 +302,7 @@ def _watch_mask(
         given = parameters.bind_partial(*args, **kwargs).arguments
         state.keep = _mask_of(given)
         if on_pass is not None and not state.disabled:
-            on_pass(Pass(_past(given), given.get("input_ids")))
+            on_pass(Pass(_past(given), given.get("input_ids"), state.rows))
 
     def after(_decoder: nn.Module, _inputs: Any, _output: Any) -> None:
         state.keep = None

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mmie.errors import InputError
-from mmie.models.hooks import edits_disabled, hold
+from mmie.models.hooks import edits_disabled, hold, rows_going_on
 
 
 @dataclass
@@ -62,6 +62,9 @@ def prefixed(model: nn.Module, prefix: list[int], *, start_id: int | None) -> It
         elif not requests:
             raise InputError("prefix: the cache began without it. Begin with the prompt inside `applied`.")
         else:
+            rows = rows_going_on(model)
+            if rows is not None:
+                requests[0].place = requests[0].place[rows]
             _go_on(given, requests[0], len(prefix))
         return (), given
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -62,7 +64,8 @@ def arm_costs(results: str | Path) -> pd.DataFrame:
     Returns:
         arm, seeds, fit_seconds (mean over seeds), peak_memory_mb (largest), bytes_stored (largest); from
         `depth/`, means over seeds: changed, added and total parameters, relative_norm of the change,
-        seconds_per_token. NaN where depth was not measured.
+        seconds_per_token; NaN where depth was not measured. layers: the blocks that it acts on, "" where
+        it does not choose blocks.
     """
     root = Path(results)
     rows = []
@@ -72,6 +75,7 @@ def arm_costs(results: str | Path) -> pd.DataFrame:
         measured = read_json(in_force) if in_force.exists() else {}
         rows.append({
             "arm": arm,
+            "layers": edited_layers(read_json(manifest.parent / "intervention.json")["fitted"]),
             "fit_seconds": cost["wall_seconds"],
             "peak_memory_mb": cost["peak_memory_mb"],
             "bytes_stored": sum(
@@ -79,12 +83,30 @@ def arm_costs(results: str | Path) -> pd.DataFrame:
             ),
             **{name: _number(measured.get(name)) for name in _ONE_EACH},
         })  # fmt: skip
-    grouped = pd.DataFrame(rows, columns=["arm", *COST_COLUMNS]).groupby("arm", sort=True)
+    grouped = pd.DataFrame(rows, columns=["arm", "layers", *COST_COLUMNS]).groupby("arm", sort=True)
     largest = {"peak_memory_mb", "bytes_stored"}
     return pd.DataFrame({
         "seeds": grouped.size(),
+        # Random layers differ between seeds.
+        "layers": grouped["layers"].agg(lambda found: "; ".join(sorted(set(found)))),
         **{name: grouped[name].max() if name in largest else grouped[name].mean() for name in COST_COLUMNS},
     }).reset_index()  # fmt: skip
+
+
+def edited_layers(facts: Mapping[str, Any]) -> str:
+    """The blocks that a fitted arm acts on, as "0-3, 5"; "" for an arm that has no such list.
+
+    Args:
+        facts: `fitted` of its intervention.json.
+    """
+    layers = sorted(map(int, facts.get("layers") or ()))
+    parts: list[list[int]] = []
+    for layer in layers:
+        if parts and layer == parts[-1][-1] + 1:
+            parts[-1].append(layer)
+        else:
+            parts.append([layer])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in parts)
 
 
 def _number(value: float | None) -> float:

@@ -51,7 +51,10 @@ EXTRA_TABLES = {
         "over_unlearned", "priv_leak", "reason",
     ),
     "identification": ("arm", "language", "script", "n", "abstained", "raw", "corrected"),
-    "contrasts": ("gate", "language", "arm", "other", "estimate", "ci_low", "ci_high", "q"),
+    "contrasts": (
+        "gate", "language", "arm", "other", "estimate", "ci_low", "ci_high", "q", "divergence",
+        "divergence_other", "matched",
+    ),
     "families": ("family", "declared", "finite", "missing", "rejected"),
 }  # fmt: skip
 LAYER_COLUMNS = ("layer", "component", "language_a", "language_b", "excess")

@@ -44,6 +44,7 @@ KINDS = {
     "full": "every weight trained",
     "task_vector": "what learning the facts changed, subtracted",
     "rmu": "residual stream of forget texts sent astray",
+    "crisp": "SAE latents silenced in the weights",
     "lingtea": "distilled from itself without the language",
     "contrastive": "prompts with one meaning drawn together, attacks apart",
     "combined": "several arms at once",

@@ -18,6 +18,7 @@ from mmie.statistics.identification import identification
 from mmie.statistics.judge import arms_of, judge
 from mmie.statistics.levels import answer_states, attack_curves, levels, transfer_matrix
 from mmie.statistics.margins import margins_from_cells
+from mmie.statistics.matched import with_divergences
 from mmie.statistics.measurement import Measurement
 from mmie.statistics.membership import auc_levels, membership_table
 from mmie.statistics.options import Draws, Options
@@ -88,6 +89,7 @@ def aggregate(
     tests, content = judge(cells, attacked, table, roles, options, draws)
     metrics, per_seed = levels(cells, roles.get("forget", []), options, draws)
     membership = membership_table(cells, options, draws)
+    contrasts = contrasts_table(table, cells, arms_of(cells, options), roles, options, draws)
     counts, power = families(tests), power_table(tests, table, cells, roles, options)
     content |= {
         "hypotheses": written,
@@ -107,7 +109,7 @@ def aggregate(
         "robustness": robustness(attacks, attacked, cells, options, draws),
         "membership": membership,
         "families": counts,
-        "contrasts": contrasts_table(table, cells, arms_of(cells, options), roles, options, draws),
+        "contrasts": with_divergences(contrasts, cells, roles, options),
         "margins": dict(margins),
     }
     if len(membership):

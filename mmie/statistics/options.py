@@ -41,6 +41,7 @@ class Options:
         removals: attacks that take the intervention off; they always restore the base, so no gate
             reads them.
         permuted_labels: random swaps of arm and base in the check of the whole procedure.
+        matched_divergence: largest ratio of two arms' divergences at which they count as equal.
         written_forms: written forms that an arm was fitted on, where not on all of them.
         attack_at: "last" scores an attack after its last step, "area" over log2(1 + step).
         language_names: words for language codes in sentences; CLDR's English names by default.
@@ -67,6 +68,7 @@ class Options:
     attacks: tuple[str, ...] = ()
     removals: tuple[str, ...] = ("detach",)
     permuted_labels: int = 200
+    matched_divergence: float = 1.25
     written_forms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     attack_at: Literal["last", "area"] = "last"
     language_names: Mapping[str, str] = field(default_factory=dict)
@@ -100,6 +102,7 @@ class Options:
             reset_margins=settings["calibrate_margins"],
             headroom=settings["headroom"],
             permuted_labels=settings["permuted_labels"],
+            matched_divergence=settings["matched_divergence"],
             attacks=tuple(attacks),
             **parts,
         )

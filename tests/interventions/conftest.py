@@ -54,6 +54,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "alpha": 4.0,
         "training": {"steps": 8, "learning_rate": 0.02, "batch": 6, "checkpoint_every": 3},
     },
+    "crisp": {
+        "rank": 2,
+        "features": 3,
+        "retain_share": 0.2,
+        "training": {"steps": 8, "learning_rate": 0.005, "batch": 6, "checkpoint_every": 3},
+    },
     "negative_reft": {
         "rank": 3,
         "strength": 0.5,
@@ -228,4 +234,5 @@ def knowing(toy_model: Any, toy_data: FitData) -> tuple[Any, FitData]:
         for name, value in toy_model.named_parameters():
             value.add_(lesson.fitted.tensors[name])
     reference = reference_log_likelihoods(toy_model, toy_data.tokenizer, toy_data.forget)
+    resave_sae(toy_data, toy_model)
     return toy_model, replace(toy_data, reference=reference)

@@ -15,7 +15,7 @@ from mmie.errors import InputError
 from mmie.interventions import KINDS, FitData, assert_restored, build, load_intervention, probe_hash
 from mmie.interventions.interface import base_weights_hash, default_probe
 from mmie.io import read_json, read_safetensors, write_json, write_safetensors
-from mmie.models.generation import generate_greedy
+from mmie.models.generation import decode_greedily, generate_greedy
 from mmie.models.hooks import hook_count
 
 EVERY = sorted(KINDS)
@@ -138,6 +138,25 @@ def test_a_padded_batch_generates_what_single_prompts_do(
 
 
 @pytest.mark.parametrize(("kind", "options"), ARMS)
+def test_rows_that_leave_a_batch_leave_what_an_arm_remembers_of_them_too(
+    kind: str, options: dict[str, Any], talkative: Any, toy_data: FitData, fitted: Any
+) -> None:
+    # A third of the words end a text, so texts end after different numbers of tokens.
+    talkative.generation_config.eos_token_id = [2, *range(4, 64, 3)]
+    prompts = [f"w{5 + number} w{20 + number} w{50 - 3 * number}" for number in range(12)]
+    prompts[3], prompts[7] = "w30", "w6 w7 w8 w9 w10 w11"
+    found = []
+    with fitted(kind, **options).applied(talkative) as changed:
+        for batch_size in (1, 12):
+            found.append(
+                decode_greedily(changed, toy_data.tokenizer, prompts, max_new_tokens=8, batch_size=batch_size)
+            )
+    assert found[0] == found[1]
+    if kind in ("none", "lora", "sae_clamp", "prompt_only"):
+        assert len({8, *found[0].n_tokens}) > 2
+
+
+@pytest.mark.parametrize(("kind", "options"), ARMS)
 def test_a_padded_batch_is_as_likely_as_single_rows(
     kind: str, options: dict[str, Any], talkative: Any, toy_data: FitData, fitted: Any
 ) -> None:
@@ -192,6 +211,7 @@ def test_only_arms_that_draw_or_train_have_seeds(fitted: Any) -> None:
         "negative_reft": True,
         "gated_reft": True,
         "lingtea": True,
+        "crisp": True,
         "contrastive": True,
     }
     assert fitted("sae_clamp", picker="random").seeded

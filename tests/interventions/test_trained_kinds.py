@@ -37,6 +37,7 @@ VARIED: dict[str, tuple[str, dict[str, Any]]] = {
         {"sparsity": 0.1, "training": {**TRAINING, "learning_rate": 0.1, "steps": 20}},
     ),
     "lingtea": ("lingtea", {"temperature": 2.0}),
+    "crisp": ("crisp", {"lift": 2.0}),
     "full": ("full", {}),
     "full, one block": ("full", {"layers": [1]}),
     "task vector": ("task_vector", {}),
@@ -121,6 +122,7 @@ EXPECTED: dict[str, set[str]] = {
     "lora": {f"{name}.lora_{side}.weight" for name in ADAPTED for side in "AB"},
     "dora": {f"{name}.lora_{side}.weight" for name in ADAPTED for side in "AB"}
     | {f"{name}.lora_magnitude_vector" for name in ADAPTED},
+    "crisp": {f"{name}.lora_{side}.weight" for name in ADAPTED for side in "AB"},
     "loreft": {"layers.1.free", "layers.1.W", "layers.1.b"},
     "full": set(WEIGHTS),
     "full, one block": {name for name in WEIGHTS if ".layers.1." in name},
@@ -150,7 +152,7 @@ def test_an_arm_that_does_not_move_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "name", ["dora", "direft", "gated reft", "full", "task vector", "rmu", "contrastive with a head"]
+    "name", ["dora", "direft", "gated reft", "crisp", "full", "task vector", "rmu", "contrastive with a head"]
 )
 def test_a_killed_fit_ends_with_the_same_bytes(
     name: str, tmp_path: Path, toy_model: Any, toy_data: FitData, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,30 @@ def test_batched_decoding_equals_the_definition(toy_model, toy_tokenizer, batch_
         assert count == len(expected)
 
 
+def test_rows_that_have_ended_leave_the_batch_and_change_no_other(toy_model, toy_tokenizer) -> None:
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(64, 16, generator=generator)
+    weight[2] *= 2
+    toy_model.lm_head.weight = torch.nn.Parameter(weight)
+    prompts = [
+        " ".join(f"w{4 + (3 * row + place) % 60}" for place in range(1 + row % 4)) for row in range(16)
+    ]
+    rows = []
+    hook = toy_model.model.register_forward_pre_hook(
+        lambda module, inputs, given: rows.append(given["input_ids"].shape[0]), with_kwargs=True
+    )
+    generated = decode_greedily(toy_model, toy_tokenizer, prompts, max_new_tokens=12, batch_size=16)
+    hook.remove()
+    expected = [
+        slow_greedy(toy_model, [1, *(int(word[1:]) for word in prompt.split())], 12) for prompt in prompts
+    ]
+    assert generated.texts == [toy_tokenizer.decode(ids, skip_special_tokens=True) for ids in expected]
+    assert generated.n_tokens == [len(ids) for ids in expected]
+    assert generated.truncated == [len(ids) == 12 for ids in expected]
+    assert len(set(generated.n_tokens)) > 3
+    assert rows == sorted(rows, reverse=True) and rows[-1] < rows[0] == 16
+
+
 def biased_to(model, token: int):
     """Make every prediction `token` by a hook on the output layer."""
     return model.lm_head.register_forward_hook(

@@ -43,12 +43,15 @@ def test_the_cost_row_of_an_arm_is_its_manifests(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "adapter.safetensors").write_bytes(b"0" * (2048 * seed))
         write_json(folder / "manifest.json", {"cost": {"wall_seconds": seconds, "peak_memory_mb": memory}})
+        facts = {"kind": "lora", "fitted": {"layers": [3, 0, 1]}}
+        write_json(folder / "intervention.json", facts)
         in_force = {"changed": 100 * seed, "added": 0, "total": 1000, "relative_norm": 0.02}
         in_force["seconds_per_token"] = 0.001 * seed
         write_json(tmp_path / "depth" / "lora-npo" / f"seed{seed}.json", in_force)
     [row] = arm_costs(tmp_path).to_dict("records")
     assert row == {
-        "arm": "lora-npo", "seeds": 2, "fit_seconds": 15.0, "peak_memory_mb": 640.0, "bytes_stored": 4096,
+        "arm": "lora-npo", "layers": "0-1, 3", "seeds": 2, "fit_seconds": 15.0, "peak_memory_mb": 640.0,
+        "bytes_stored": 4096 + (folder / "intervention.json").stat().st_size,
         "changed": 150.0, "added": 0.0, "total": 1000.0, "relative_norm": 0.02, "seconds_per_token": 0.0015,
     }  # fmt: skip
 
@@ -57,5 +60,7 @@ def test_what_was_not_measured_in_force_is_missing_and_not_zero(tmp_path: Path) 
     folder = tmp_path / "arms" / "base" / "seed0"
     folder.mkdir(parents=True)
     write_json(folder / "manifest.json", {"cost": {"wall_seconds": 1.0, "peak_memory_mb": 5.0}})
+    write_json(folder / "intervention.json", {"kind": "none", "fitted": {}})
     [row] = arm_costs(tmp_path).to_dict("records")
+    assert row["layers"] == ""
     assert pd.isna(row["changed"]) and pd.isna(row["seconds_per_token"])

@@ -185,8 +185,8 @@ def test_text_of_a_context_stays_text(synthetic: ReportInputs) -> None:
 
 @pytest.mark.regression("EVA-31")
 def test_the_cost_of_every_arm_is_on_the_page(synthetic: ReportInputs) -> None:
-    cost = {"seeds": 1, "fit_seconds": 1.0, "peak_memory_mb": 500.0, "bytes_stored": 2048, "changed": 0.0,
-            "added": 0.0, "total": 124_739_332.0, "relative_norm": 0.0,
+    cost = {"layers": "", "seeds": 1, "fit_seconds": 1.0, "peak_memory_mb": 500.0, "bytes_stored": 2048,
+            "changed": 0.0, "added": 0.0, "total": 124_739_332.0, "relative_norm": 0.0,
             "seconds_per_token": 0.002}  # fmt: skip
     lora = {"fit_seconds": 317.3, "peak_memory_mb": 731.4, "changed": 296_450.0, "seconds_per_token": 0.003}
     table = pd.DataFrame([{"arm": "base", **cost}, {"arm": "lora-npo", **cost, **lora}])
@@ -276,3 +276,29 @@ def test_hypotheses_and_readings_of_test_stand_above_the_verdicts(synthetic: Rep
     none = {name: value for name, value in synthetic.gates.items() if name != "test_reading"}
     silent = verdicts.calibration(replace(synthetic, gates={**none, "hypotheses": None}))["hypotheses"]
     assert "not written down beforehand" in silent and "was not recorded" in silent
+
+
+@pytest.mark.regression("TRN-32")
+def test_compared_arms_carry_parameters_blocks_and_divergence_and_matched_pairs_come_first(
+    synthetic: ReportInputs,
+) -> None:
+    table = synthetic.table("contrasts").copy()
+    table["matched"] = [number == len(table) - 1 for number in range(len(table))]
+    table["divergence"], table["divergence_other"] = 0.25, 0.3
+    arms = sorted({*table["arm"], *table["other"]})
+    costs = pd.DataFrame(
+        {"arm": arms, "layers": "0-3", "changed": 1000.0, "added": 234.0, "total": 1e6, "seeds": 1,
+         "fit_seconds": 1.0, "peak_memory_mb": 1.0, "bytes_stored": 1, "relative_norm": 0.0,
+         "seconds_per_token": 0.001}
+    )  # fmt: skip
+    inputs = replace(with_table(synthetic, "contrasts", table), arm_costs=costs)
+    rows = record.contrasts(inputs)
+    assert [row["matched"] for row in rows] == [True] + [False] * (len(table) - 1)
+    for row in rows:
+        assert [arm["moved"] for arm in row["arms"]] == ["1,234", "1,234"]
+        assert [arm["layers"] for arm in row["arms"]] == ["0-3", "0-3"]
+        assert [arm["divergence"] for arm in row["arms"]] == ["0.25", "0.30"]
+    said = section(build_report(inputs), "statistics")
+    assert said.index("1,234") < said.index("All pairs")
+    nothing = with_table(synthetic, "contrasts", table.assign(matched=False))
+    assert "No two arms under study are at equal divergence" in section(build_report(nothing), "statistics")

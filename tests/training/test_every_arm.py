@@ -32,6 +32,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "gated_reft": {"layers": [1], "training": TWO_STEPS},
     "negative_reft": {"layers": [1], "training": OWN_LOSS},
     "lingtea": {"training": OWN_LOSS},
+    "crisp": {"features": 4, "training": OWN_LOSS},
     "full": {"training": TWO_STEPS},
     "task_vector": {"training": OWN_LOSS},
     "rmu": {"layer": 1, "depth": 2, "training": OWN_LOSS},

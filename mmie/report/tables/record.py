@@ -61,12 +61,8 @@ def checklist(inputs: ReportInputs) -> Row:
         ],
         "methods": [(str(name), int(count)) for name, count in sorted(methods.value_counts().items())],
         "dropped": inputs.table("dropped").to_dict("records"),
-        "contrasts": [
-            {"gate": gate_name(row["gate"]), "language": words.language(row["language"]),
-             "arm": row["arm"], "other": row["other"], "estimate": words.signed(row["estimate"]),
-             "interval": words.interval(row["ci_low"], row["ci_high"]), "q": words.probability(row["q"])}
-            for row in inputs.table("contrasts").to_dict("records")
-        ],
+        "contrasts": contrasts(inputs),
+        "tolerance": statistics.get("matched_divergence"),
         # What was used counts, not what the configuration of today says.
         "resamples": inputs.gates.get("options", {}).get("n_resamples", statistics.get("resamples")),
         "alpha": statistics.get("alpha"),
@@ -75,12 +71,41 @@ def checklist(inputs: ReportInputs) -> Row:
     }  # fmt: skip
 
 
+def contrasts(inputs: ReportInputs) -> list[Row]:
+    """Arms under study against each other; pairs that moved the kept languages equally far come first."""
+    costs = {str(row["arm"]): row for row in inputs.arm_costs.to_dict("records")}
+    table = inputs.table("contrasts")
+    return [
+        {
+            "gate": gate_name(row["gate"]),
+            "language": words.language(row["language"]),
+            "arms": [
+                {"name": row[side], "divergence": words.number(row[column]), **_size(costs.get(row[side]))}
+                for side, column in (("arm", "divergence"), ("other", "divergence_other"))
+            ],
+            "matched": bool(row["matched"]),
+            "estimate": words.signed(row["estimate"]),
+            "interval": words.interval(row["ci_low"], row["ci_high"]),
+            "q": words.probability(row["q"]),
+        }
+        for row in table.sort_values("matched", ascending=False, kind="stable").to_dict("records")
+    ]
+
+
+def _size(cost: Mapping[Any, Any] | None) -> Row:
+    """Parameters that an arm changes or adds, and the blocks it acts on."""
+    if cost is None or words.missing(cost["changed"]):
+        return {"moved": words.NOT_MEASURED, "layers": ""}
+    return {"moved": words.count(round(cost["changed"] + cost["added"])), "layers": cost["layers"]}
+
+
 def arm_costs(inputs: ReportInputs) -> list[Row]:
     """What fitting each arm took, arms under study first."""
     costs = {str(row["arm"]): row for row in inputs.arm_costs.to_dict("records")}
     return [
         {
             "arm": arm,
+            "layers": cost["layers"],
             "studied": arm in inputs.studied,
             "seeds": words.count(cost["seeds"]),
             "seconds": f"{cost['fit_seconds']:.0f}",
