@@ -58,8 +58,8 @@ def require_comparable(tables: Mapping[str, pd.DataFrame]) -> None:
 def choose_prompts(rows: pd.DataFrame, items: int) -> pd.DataFrame:
     """The prompts that are scored: at most `items` of each cell, the same ids in every language and arm.
 
-    A cell is a split of the direct prompts in trained or in new wordings, or one of the other kinds on
-    TEST groups. FIT rows are never scored. The choice is by hash of the id: neither order nor language
+    A cell is a split of the direct prompts in trained wordings, or new wordings or one of the other kinds
+    on TEST groups. FIT rows are never scored. The choice is by hash of the id: neither order nor language
     changes it.
 
     Args:
@@ -69,10 +69,8 @@ def choose_prompts(rows: pd.DataFrame, items: int) -> pd.DataFrame:
     Raises:
         InputError: no row is left to score.
     """
-    scored = rows[
-        rows["split"].isin(["dev", "test", "holdout"])
-        & ((rows["kind"] == "direct") | (rows["split"] == "test"))
-    ]
+    plain = (rows["kind"] == "direct") & (rows["template_split"] == "trained")
+    scored = rows[(rows["split"] == "test") | (rows["split"].isin(["dev", "holdout"]) & plain)]
     if scored.empty:
         raise InputError("no DEV, TEST or holdout row to score. Check data.fit_share and data.dev_share.")
     rank = scored["example_id"].map(lambda name: seed_from("evaluation", name))
