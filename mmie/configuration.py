@@ -33,6 +33,7 @@ from mmie.stage_options import (
     Sweep,
 )
 from mmie.sweep.trials import Trial, trials
+from mmie.training.tracking import Tracking
 
 DEFAULT_FILE = Path(__file__).resolve().parent.parent / "config" / "config.yaml"
 
@@ -71,6 +72,10 @@ class Configuration(Section):
     attacks: Attacks = Field(default_factory=Attacks, description="Attacks.")
     sweep: Sweep = Field(default_factory=Sweep, description="Choosing hyper-parameters on DEV.")
     judge: Judge | None = Field(None, description="A second opinion on answers; null: no calls, ever.")
+    # Left out of every dump, and so of all that decides what is run again: it changes no result.
+    tracking: Tracking | None = Field(
+        None, exclude=True, description="Showing training runs to an experiment tracker; null for none."
+    )
     statistics: Statistics = Field(default_factory=Statistics, description="Resampling and correction.")
     gates: dict[str, Gate] = Field(
         default_factory=lambda: _default("gates"),

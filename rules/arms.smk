@@ -22,6 +22,8 @@ rule arm:
         retain=list(experiment.retain),
         model=device_options(),
         checkpoints=results("checkpoints/{arm}/seed{seed}"),
+        experiment=experiment.experiment,
+        tracking=results("tracking"),
     message:
         "Fitting {wildcards.arm} (seed {wildcards.seed})"
     script:

@@ -30,8 +30,7 @@ rule layers:
         "../scripts/layers.py"
 
 
-# Whether the choice of layers mattered; never part of a run:
-#   snakemake --cores 2 --resources gpu=1 -- causal
+# Whether the choice of layers mattered: for the report alone, no stage reads it.
 rule causal:
     input:
         base=results("base"),

@@ -15,6 +15,7 @@ rule report:
         data=results("data/report.json"),
         layers=results("layers/scores.parquet"),
         selected=results("layers/selected.json"),
+        causal=results("layers/causal.json"),
         sae=results("sae"),
         features=results("features/manifest.json"),
         picks=results("features/picks.json"),

@@ -8,23 +8,35 @@ from mmie.interventions.fit_data import read_fit_data
 from mmie.io import atomic_directory, write_parquet
 from mmie.models.loading import load_model
 from mmie.training.checkpoint import remove_checkpoints
+from mmie.training.tracking import tracked_run
 
 job.start(snakemake)
 given, params = snakemake.input, snakemake.params
 seed = int(snakemake.wildcards.seed)
 device = job.hold_device(params.model["device"])
 
-model, tokenizer = load_model(given.base, device=device, dtype=params.model["dtype"])
-data = read_fit_data(
-    dict(given.items()),
-    tokenizer=tokenizer,
-    forget=params.forget,
-    retain=params.retain,
-    checkpoints=params.checkpoints,
+tracking = tracked_run(
+    # No parameter: tracking decides nothing, so changing it must not fit an arm again.
+    snakemake.config.get("tracking"),
+    experiment=params.experiment,
+    arm=snakemake.wildcards.arm,
+    seed=seed,
+    options=params.options,
+    folder=params.tracking,
 )
-intervention = build(params.options)
-with assert_restored(model):
-    intervention.fit(model, data, seed=seed)
+with tracking as observe:
+    model, tokenizer = load_model(given.base, device=device, dtype=params.model["dtype"])
+    data = read_fit_data(
+        dict(given.items()),
+        tokenizer=tokenizer,
+        forget=params.forget,
+        retain=params.retain,
+        checkpoints=params.checkpoints,
+        observe=observe,
+    )
+    intervention = build(params.options)
+    with assert_restored(model):
+        intervention.fit(model, data, seed=seed)
 with atomic_directory(snakemake.output.folder) as folder:
     intervention.save(folder)
     if intervention.history is not None:

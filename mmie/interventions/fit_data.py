@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ def read_fit_data(
     forget: Sequence[str],
     retain: Sequence[str],
     checkpoints: str | Path | None = None,
+    observe: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> FitData:
     """Read what the rule of an arm gives; what a kind does not need is not there.
 
@@ -32,6 +33,7 @@ def read_fit_data(
         forget: forget languages, every written form.
         retain: retain languages.
         checkpoints: where training may keep its state.
+        observe: who is shown the training history row by row.
 
     Returns:
         Direct FIT rows of both sides and everything else that was given.
@@ -59,6 +61,7 @@ def read_fit_data(
         triples=_triples(given, forget),
         parts={Path(folder).parent.name: Path(folder) for folder in given.get("parts", [])},
         checkpoints=None if checkpoints is None else Path(checkpoints),
+        observe=observe,
     )
 
 

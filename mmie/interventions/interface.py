@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import dataclass, field, fields
@@ -61,6 +61,8 @@ class FitData:
     """Directories of fitted arms by name, for an arm that combines them."""
     checkpoints: Path | None = None
     """Where resumable training state goes; None for none."""
+    observe: Callable[[Mapping[str, Any]], None] | None = None
+    """Is shown every row of the training history; None for nobody."""
 
 
 @dataclass

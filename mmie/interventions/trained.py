@@ -16,7 +16,7 @@ from mmie.interventions.interface import FitData
 from mmie.io import stable_hash
 from mmie.training.batches import Examples
 from mmie.training.forward import model_limit
-from mmie.training.loop import train
+from mmie.training.loop import train, unobserved
 from mmie.training.preparation import hold_out, mean_answer_nll, with_alternates
 from mmie.training.reference import reference_sums
 from mmie.training.sets import TrainingSets
@@ -70,7 +70,7 @@ def run_training(
         parameters: the intervention's own, by name.
         sets: of `training_sets`.
         settings: of the run.
-        data: for the checkpoint directory.
+        data: for the checkpoint directory and who watches; neither is part of the identity.
         seed: of the order of the data.
         recipe: kind, options and base hash: with data and versions, the identity of the run.
         own_terms: terms of the kind in place of those of the catalogue.
@@ -97,6 +97,7 @@ def run_training(
         },
         own_terms=own_terms,
         auxiliary=auxiliary,
+        observe=data.observe or unobserved,
     )
 
 

@@ -74,6 +74,8 @@ class ReportInputs:
         samples: a few evaluation rows an arm and language, see `choose_samples`.
         layers: scores of every layer; empty when layers were not scored.
         selected: content of selected.json.
+        causal: content of layers/causal.json: selected layers beside other choices.
+        judged: content of judge/agreement.json, if a judge was asked.
         sae: quality of the autoencoders, by "layer{L}".
         data: content of data/report.json.
         environment: the manifest of the summary: versions, hardware, hashes.
@@ -104,6 +106,8 @@ class ReportInputs:
     sweeps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reliability: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     picks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    causal: Mapping[str, Any] = field(default_factory=dict)
+    judged: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the tables: a key that the report needs and a result lacks is an error, never a gap.
@@ -245,6 +249,8 @@ def read_inputs(results: str | Path, config: Mapping[str, Any]) -> ReportInputs:
         sweeps=stage_files.read_sweeps(root),
         reliability=stage_files.read_optional(root / "language" / "reliability.json"),
         picks=stage_files.read_optional(root / "features" / "picks.json"),
+        causal=stage_files.read_optional(root / "layers" / "causal.json"),
+        judged=stage_files.read_optional(root / "judge" / "agreement.json"),
     )
 
 

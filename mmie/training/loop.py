@@ -38,6 +38,13 @@ batches' answers. A column without any value is left out; what only some runs ha
 Draw = Callable[[int, Step], list[int]]
 """(number of the step, its plan) -> row numbers."""
 
+Observer = Callable[[Mapping[str, Any]], None]
+"""Is shown the row of every step, once; it changes nothing."""
+
+
+def unobserved(row: Mapping[str, Any]) -> None:
+    """The observer of a run that nobody watches."""
+
 
 def train(
     model: nn.Module,
@@ -50,6 +57,7 @@ def train(
     identity: Identity | None = None,
     own_terms: Mapping[str, Term] | None = None,
     auxiliary: Auxiliary | None = None,
+    observe: Observer = unobserved,
 ) -> pd.DataFrame:
     """Train the parameters of an intervention that is attached to the model.
 
@@ -67,6 +75,7 @@ def train(
         identity: everything that shapes the run; a checkpoint of another one is not used.
         own_terms: `forget` or `retain` terms in place of those of the catalogue.
         auxiliary: a third term with rows of its own, in every step.
+        observe: sees each row of the history when it is made; a resumed run shows it the earlier ones first.
 
     Returns:
         One row a step, columns `HISTORY` and those of the options in use.
@@ -89,6 +98,8 @@ def train(
     with only_trainable(model, parameters), only_these_move(model, parameters), seeded(seed):
         state.generators = generator_states()
         keeper = Keeper(checkpoints, identity or {}, state)
+        for row in state.history:
+            observe(row)
         with keeper.rescue(), progress(len(plan), len(state.history)) as bar:
             while len(state.history) < len(plan) and not (stopper and stopper.stop):
                 began = time.monotonic()
@@ -103,6 +114,7 @@ def train(
                 state.generators, state.between_steps = generator_states(), True
                 if done % settings.checkpoint_every == 0:
                     keeper.save()
+                observe(row)
                 show(bar, row, time.monotonic() - began)
         if stopper:
             stopper.choose(parameters)

@@ -225,6 +225,23 @@ def stage_rows(evaluation: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
+def layer_choices() -> dict[str, Any]:
+    """`layers/causal.json`: the selected layer does more than random ones and is the worst one too."""
+    effect = {"effect": 0.31, "low": 0.2, "high": 0.42}
+    return {
+        "items": 40,
+        "layers": {},
+        "choices": {
+            "selected": {"layers": [[3]], **effect},
+            "random": {
+                "layers": [[1], [2], [1]], "effect": 0.01, "low": -0.02, "high": 0.04,
+                "difference": {"effect": 0.30, "low": 0.19, "high": 0.4}, "selected_is_stronger": True,
+            },
+            "worst": {"layers": [[3]], **effect, "difference": None, "selected_is_stronger": None},
+        },
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def synthetic(evaluation: pd.DataFrame, stage_rows: dict[str, pd.DataFrame]) -> ReportInputs:
     """The whole default experiment with made-up rows."""
@@ -272,6 +289,7 @@ def synthetic(evaluation: pd.DataFrame, stage_rows: dict[str, pd.DataFrame]) -> 
         steering=steering_rates(stage_rows["attack/steer_random"]),
         contexts=contexts(),
         picks=picked_latents(),
+        causal=layer_choices(),
         doses=dose_rates(stage_rows["dose"]),
         sweeps={"lora-npo": {"choice": choose(sweep_table()), "trials": sweep_table()}},
         reliability=identifier_errors(),
@@ -295,5 +313,6 @@ def empty(synthetic: ReportInputs) -> ReportInputs:
         extras=extras,
         layers=pd.DataFrame(), selected={}, sae={}, data={}, environment={}, depth=pd.DataFrame(),
         rewrites=pd.DataFrame(), steering=pd.DataFrame(), contexts=pd.DataFrame(), picks={},
+        causal={},
         doses=pd.DataFrame(), sweeps={}, reliability={},
     )  # fmt: skip

@@ -227,6 +227,8 @@ def test_a_real_small_result_survives_the_way_through_files(
         tmp_path / "arms/lora-npo/seed1/manifest.json",
         {"cost": {"wall_seconds": 31.0, "peak_memory_mb": 690.0}},
     )
+    write_json(tmp_path / "arms/lora-npo/seed1/intervention.json", {"fitted": {"layers": [0, 1]}})
+    write_json(tmp_path / "layers/causal.json", synthetic.causal)
     found = read_inputs(tmp_path, synthetic.config)
     costs = {"stage_costs": stage_costs(tmp_path), "arm_costs": arm_costs(tmp_path)}
     page = build_report(found)

@@ -302,3 +302,28 @@ def test_compared_arms_carry_parameters_blocks_and_divergence_and_matched_pairs_
     assert said.index("1,234") < said.index("All pairs")
     nothing = with_table(synthetic, "contrasts", table.assign(matched=False))
     assert "No two arms under study are at equal divergence" in section(build_report(nothing), "statistics")
+
+
+def test_the_page_says_whether_the_selection_of_layers_mattered(page: str, synthetic: ReportInputs) -> None:
+    said = section(page, "layers")
+    assert "Yes:" in said and "+0.31" in said and "the same layers" in said and "1; 2" in said
+    random = {**synthetic.causal["choices"]["random"], "selected_is_stronger": False}
+    causal = {**synthetic.causal, "choices": {**synthetic.causal["choices"], "random": random}}
+    assert "Not shown:" in section(build_report(replace(synthetic, causal=causal)), "layers")
+    # Without any other choice there is nothing to have done more than.
+    only = {**synthetic.causal, "choices": {"selected": synthetic.causal["choices"]["selected"]}}
+    assert "Not shown:" in section(build_report(replace(synthetic, causal=only)), "layers")
+    assert "was not measured" in section(build_report(replace(synthetic, causal={})), "layers")
+
+
+def test_a_judge_is_shown_where_one_was_asked_with_where_it_fails(page: str, synthetic: ReportInputs) -> None:
+    assert "second opinion" not in page
+    one = {"asked": 20, "missing": 2, "failures": {"timeout": 2}, "agreement": 0.9, "leak_by_judge": 0.5,
+           "leak_by_evaluation": 0.6}  # fmt: skip
+    judged = {"endpoint": {"url": "http://localhost:8000/v1", "model": "some-judge"},
+              "all": one, "arms": {"base": one},
+              "calibration": {"hi": {"passed": False}, "en": {"passed": True}}}  # fmt: skip
+    shown = build_report(replace(synthetic, judged=judged))
+    said = shown[shown.index("second opinion") :]
+    assert "some-judge" in said
+    assert "known state in Hindi:" in said

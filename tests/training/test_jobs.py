@@ -86,9 +86,9 @@ snakemake = SimpleNamespace(
     output=OutputFiles(fromdict={"folder": str(work / "arm")}),
     params=SimpleNamespace(
         options=options, forget=["xx"], retain=["yy"], model={"device": "cpu", "dtype": "float32"},
-        checkpoints=str(work / "checkpoints"),
+        checkpoints=str(work / "checkpoints"), experiment="x", tracking=str(work / "tracking"),
     ),
-    wildcards=SimpleNamespace(seed="1", arm="x"), threads=1, log=[],
+    wildcards=SimpleNamespace(seed="1", arm="x"), threads=1, log=[], config={},
 )
 runpy.run_path(sys.argv[3], init_globals={"snakemake": snakemake})
 (work / "loads.json").write_text(json.dumps(loads))

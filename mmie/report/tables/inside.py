@@ -12,6 +12,7 @@ Row = dict[str, Any]
 
 
 PICKS_SHOWN, CONTEXTS_SHOWN = 6, 3
+LAYER_CHOICES = ("selected", "random", "middle", "worst")
 
 
 def depth(inputs: ReportInputs) -> list[Row]:
@@ -39,6 +40,29 @@ def depth(inputs: ReportInputs) -> list[Row]:
         changed = "n/m" if found.empty or found.isna().any() else "yes" if found.astype(bool).all() else "no"
         rows.append({"arm": arm, "studied": arm in inputs.studied, "cells": cells, "changed": changed})
     return rows
+
+
+def layer_choices(inputs: ReportInputs) -> Row:
+    """What ablating the selected layers did beside other choices of as many, and whether it did more."""
+    found = inputs.causal.get("choices", {})
+    rows = [
+        {
+            "name": name,
+            "layers": "; ".join(sorted({", ".join(map(str, draw)) for draw in choice["layers"]})),
+            "effect": words.signed(choice["effect"]),
+            "interval": words.interval(choice["low"], choice["high"]),
+            "difference": words.signed(apart["effect"]) if apart else "",
+            "difference_interval": words.interval(apart["low"], apart["high"])
+            if apart
+            else "the same layers",
+        }
+        for name in LAYER_CHOICES
+        if (choice := found.get(name))
+        for apart in [choice.get("difference")]
+    ]
+    told = [choice["selected_is_stronger"] for name, choice in found.items() if name != "selected"]
+    told = [stronger for stronger in told if stronger is not None]
+    return {"rows": rows, "questions": inputs.causal.get("items", 0), "mattered": bool(told) and all(told)}
 
 
 def latents(inputs: ReportInputs) -> list[Row]:

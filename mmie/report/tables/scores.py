@@ -60,6 +60,27 @@ def identifier(inputs: ReportInputs) -> list[Row]:
     ]
 
 
+def judged(inputs: ReportInputs) -> Row:
+    """A language model's second opinion on answers, where the target `judge` was run."""
+    if not inputs.judged:
+        return {}
+    rows = [
+        {
+            "arm": arm,
+            "asked": words.count(found["asked"]),
+            "missing": words.count(found["missing"]),
+            "agreement": words.share(found["agreement"]),
+            "judge": words.share(found["leak_by_judge"]),
+            "evaluation": words.share(found["leak_by_evaluation"]),
+        }
+        for arm, found in sorted(inputs.judged["arms"].items())
+    ]
+    failed = [
+        words.language(code) for code, found in inputs.judged["calibration"].items() if not found["passed"]
+    ]
+    return {"model": inputs.judged["endpoint"]["model"], "rows": rows, "failed": failed}
+
+
 def identification(inputs: ReportInputs) -> Row:
     """Share of answers in the language that was asked, raw and corrected, with abstentions."""
     table = inputs.table("identification")
