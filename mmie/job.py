@@ -31,6 +31,10 @@ from mmie import __version__
 from mmie.errors import InputError
 from mmie.io import sha256_file, stable_hash, write_json
 
+WORKFLOW = "MMIE_WORKFLOW"
+"""Environment variable with the process of the workflow, its start and its namespace."""
+LOCK_SECONDS = 5.0
+"""How long a killed job may take to leave its results."""
 _started = time.monotonic()
 # The locks must live as long as the process: a closed file would release its lock.
 _held: list[Any] = []
@@ -48,12 +52,12 @@ def start(snakemake: Any) -> None:
         snakemake: the object that Snakemake gives a script.
 
     Raises:
-        InputError: another live process is writing the same result.
+        InputError: another live process is writing the same result, or the workflow has ended.
     """
     if snakemake.log:
         capture_output(Path(str(snakemake.log[0])))
-    die_with_workflow()
     sys.excepthook = _explain
+    die_with_workflow()
     # A cluster ends a job by SIGTERM: leave as on an error, so that half-written files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     for output in sorted({str(path) for path in snakemake.output}):
@@ -96,9 +100,21 @@ def capture_output(log: Path) -> None:
     atexit.register(finish)
 
 
+def announce_workflow() -> None:
+    """Tell the jobs of this process that it is their workflow."""
+    own = psutil.Process()
+    os.environ[WORKFLOW] = f"{own.pid} {own.create_time()} {_namespace()}"
+
+
 def die_with_workflow() -> None:
-    """End this process as soon as the Snakemake that started it is gone (Linux 5.3 and later)."""
+    """End this process as soon as the Snakemake that started it is gone (Linux 5.3 and later).
+
+    Raises:
+        InputError: it is gone already; nobody waits for this job any more.
+    """
     workflow = next((parent for parent in psutil.Process().parents() if _is_snakemake(parent)), None)
+    if workflow is None and _workflow_has_ended():
+        raise InputError("the workflow that started this job has ended. Run it again.")
     if workflow is None or not hasattr(os, "pidfd_open"):
         return
     handle = os.pidfd_open(workflow.pid)
@@ -120,7 +136,7 @@ def hold_lock(result: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stream = open(folder / stable_hash(str(result.resolve()))[:32], "w")  # noqa: SIM115
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(stream)
     except BlockingIOError:
         raise InputError(
             f"{result}: another process is writing this result. Wait for it, or end it, then run again."
@@ -129,6 +145,18 @@ def hold_lock(result: Path) -> None:
         # Some network file systems have no locks; the workflow's own lock still stands.
         warnings.warn(f"{result}: this file system cannot lock ({error}); going on without", stacklevel=2)
     _held.append(stream)
+
+
+def _lock(stream: Any) -> None:
+    """Lock a file; whoever holds it may be a job that is just dying with its workflow."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def hold_device(device: str) -> str:
@@ -210,6 +238,24 @@ def peak_memory_mb() -> float:
     """Largest resident size of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def _workflow_has_ended() -> bool:
+    """Whether the announced workflow lived where this process can see it, and is gone."""
+    announced = os.environ.get(WORKFLOW, "").split()
+    # In a container processes have other numbers, so that nothing can be said.
+    if len(announced) != 3 or announced[2] != _namespace():
+        return False
+    try:
+        return psutil.Process(int(announced[0])).create_time() != float(announced[1])
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _namespace() -> str:
+    """What tells the process numbers of a container from those outside."""
+    link = Path("/proc/self/ns/pid")
+    return os.readlink(link) if link.exists() else "none"
 
 
 def _is_snakemake(process: psutil.Process) -> bool:

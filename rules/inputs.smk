@@ -9,9 +9,11 @@ sys.path.insert(0, workflow.basedir)
 
 from mmie.configuration import read_configuration
 from mmie.errors import InputError
+from mmie.job import announce_workflow
 from mmie.provenance import code_files
 from mmie.training.memory import arm_megabytes
 
+announce_workflow()
 try:
     experiment = read_configuration(config, ", ".join(map(str, workflow.configfiles)))
 except InputError as problem:

@@ -85,6 +85,34 @@ def test_a_job_dies_with_its_workflow(tmp_path):
         time.sleep(0.05)
 
 
+def test_a_job_whose_workflow_is_gone_before_it_can_look_does_not_start(tmp_path, monkeypatch):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    namespace = os.readlink("/proc/self/ns/pid")
+    monkeypatch.setenv(job.WORKFLOW, f"{ended.pid} 1.0 {namespace}")
+    refused = run("print('went on')", tmp_path)
+    assert refused.returncode == 1
+    assert "the workflow that started this job has ended" in refused.stderr
+    assert "went on" not in refused.stdout + refused.stderr
+    # The number says nothing in another container, and belongs to somebody else if the start differs.
+    monkeypatch.setenv(job.WORKFLOW, f"{ended.pid} 1.0 pid:[1]")
+    assert run("print('went on')", tmp_path).returncode == 0
+    monkeypatch.setenv(job.WORKFLOW, f"{os.getpid()} 1.0 {namespace}")
+    assert run("print('went on')", tmp_path).returncode == 1
+    job.announce_workflow()
+    assert run("print('went on')", tmp_path).returncode == 0
+
+
+def test_a_lock_waits_for_an_owner_that_is_dying(tmp_path):
+    (tmp_path / "first.py").write_text(PRELUDE + "open('ready', 'w').close()\ntime.sleep(2)")
+    first = subprocess.Popen([sys.executable, "first.py"], cwd=tmp_path)
+    while not (tmp_path / "ready").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    assert run("print('wrote')", tmp_path).returncode == 0
+    first.wait()
+
+
 def test_two_processes_never_write_one_result(tmp_path):
     code = "open('ready', 'w').close()\ntime.sleep(60)"
     (tmp_path / "first.py").write_text(PRELUDE + code)
@@ -115,6 +143,7 @@ def test_the_manifest_says_what_the_result_was_made_from(tmp_path, monkeypatch):
 
 def test_a_lock_is_refused_within_one_process_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, "LOCK_SECONDS", 0.3)
     job.hold_lock(Path("result"))
     with pytest.raises(InputError, match="result"):
         job.hold_lock(Path("result"))

@@ -58,7 +58,7 @@ def test_the_known_verdicts_hold_when_the_items_are_drawn_again(project: Project
     ran = project.module("mmie.statistics.repeats", str(project.results), "--repeats", "20")
     for arm in ("base", "broken", "permuted labels"):
         assert f"{arm}: held in 20 of 20" in ran.stdout, ran.stdout + ran.stderr
-    # With 60 prompts a cell the oracle's membership interval may once pass the margin; with 150 it does not.
+    # With 120 prompts a cell the interval of the oracle's membership may once pass the margin, not with 150.
     assert re.search(r"oracle: held in (19|20) of 20", ran.stdout), ran.stdout
 
 
