@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors import safe_open
 
 from mmie.errors import InputError
 from mmie.io import read_json
@@ -65,7 +67,7 @@ def arm_costs(results: str | Path) -> pd.DataFrame:
         arm, seeds, fit_seconds (mean over seeds), peak_memory_mb (largest), bytes_stored (largest); from
         `depth/`, means over seeds: changed, added and total parameters, relative_norm of the change,
         seconds_per_token; NaN where depth was not measured. layers: the blocks that it acts on, "" where
-        it does not choose blocks.
+        it does not choose blocks. parameters: those of the arm itself, as stored (largest over seeds).
     """
     root = Path(results)
     rows = []
@@ -75,6 +77,7 @@ def arm_costs(results: str | Path) -> pd.DataFrame:
         measured = read_json(in_force) if in_force.exists() else {}
         rows.append({
             "arm": arm,
+            "parameters": stored_parameters(manifest.parent),
             "layers": edited_layers(read_json(manifest.parent / "intervention.json")["fitted"]),
             "fit_seconds": cost["wall_seconds"],
             "peak_memory_mb": cost["peak_memory_mb"],
@@ -83,14 +86,27 @@ def arm_costs(results: str | Path) -> pd.DataFrame:
             ),
             **{name: _number(measured.get(name)) for name in _ONE_EACH},
         })  # fmt: skip
-    grouped = pd.DataFrame(rows, columns=["arm", "layers", *COST_COLUMNS]).groupby("arm", sort=True)
+    grouped = pd.DataFrame(rows, columns=["arm", "layers", "parameters", *COST_COLUMNS]).groupby(
+        "arm", sort=True
+    )
     largest = {"peak_memory_mb", "bytes_stored"}
     return pd.DataFrame({
         "seeds": grouped.size(),
+        "parameters": grouped["parameters"].max(),
         # Random layers differ between seeds.
         "layers": grouped["layers"].agg(lambda found: "; ".join(sorted(set(found)))),
         **{name: grouped[name].max() if name in largest else grouped[name].mean() for name in COST_COLUMNS},
     }).reset_index()  # fmt: skip
+
+
+def stored_parameters(folder: Path) -> int:
+    """Numbers that a fitted arm is made of: those in its safetensors files, by their headers."""
+    count = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "np") as tensors:
+            names = tensors.keys()
+            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+    return count
 
 
 def edited_layers(facts: Mapping[str, Any]) -> str:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.workflow
 
 GATE_KEYS = {"passed", "estimate", "ci_low", "ci_high", "threshold", "p", "q", "reason"}
+MANIFEST_KEYS = {
+    "code_version", "config", "config_hash", "cost", "details", "hardware", "inputs", "packages", "python",
+    "seed",
+}  # fmt: skip
 METRIC_COLUMNS = {
     "arm", "language", "split", "metric", "estimate", "ci_low", "ci_high", "n_seeds", "n_items", "direction",
 }  # fmt: skip
@@ -33,7 +37,7 @@ EVALUATION_COLUMNS = {
 }  # fmt: skip
 
 
-@pytest.mark.regression("DAT-30")
+@pytest.mark.regression("DAT-30", "REP-18")
 def test_a_run_in_an_awkward_folder_ends_with_a_verdict_for_every_arm(project: Project) -> None:
     gates = json.loads((project.results / "summary" / "gates.json").read_text())
     assert gates["experiment"] == "reduced"
@@ -70,6 +74,19 @@ def test_every_directory_has_its_manifest(project: Project) -> None:
             continue
         parents = [folder, *folder.parents]
         assert any((parent / "manifest.json").is_file() for parent in parents[: len(inside)]), folder
+
+
+@pytest.mark.regression("REP-05")
+def test_every_manifest_says_with_what_it_was_made(project: Project) -> None:
+    manifests = [json.loads(path.read_text()) for path in project.results.rglob("manifest.json")]
+    assert len(manifests) > 10
+    for manifest in manifests:
+        assert set(manifest) == MANIFEST_KEYS
+        assert manifest["config"] and len(manifest["config_hash"]) >= 32 and manifest["packages"]["torch"]
+        assert manifest["cost"]["wall_seconds"] > 0 and manifest["cost"]["peak_memory_mb"] > 0
+        assert manifest["hardware"]["device"] and all(
+            len(value) == 64 for value in manifest["inputs"].values()
+        )
 
 
 def test_the_report_is_one_file_that_fetches_nothing(project: Project) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from mmie.errors import InputError
 from mmie.io import write_json
 from mmie.report.costs import arm_costs, stage_costs
+from mmie.report.inputs import ReportInputs
+from mmie.report.page import build_report
+from mmie.report.tables import record
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
@@ -41,7 +47,8 @@ def test_the_cost_row_of_an_arm_is_its_manifests(tmp_path: Path) -> None:
     for seed, seconds, memory in ((1, 10.0, 600.0), (2, 20.0, 640.0)):
         folder = tmp_path / "arms" / "lora-npo" / f"seed{seed}"
         folder.mkdir(parents=True)
-        (folder / "adapter.safetensors").write_bytes(b"0" * (2048 * seed))
+        tensors = {"a": np.zeros((4, 8), np.float32), "b": np.zeros(6 * seed, np.float32)}
+        save_file(tensors, folder / "adapter.safetensors")
         write_json(folder / "manifest.json", {"cost": {"wall_seconds": seconds, "peak_memory_mb": memory}})
         facts = {"kind": "lora", "fitted": {"layers": [3, 0, 1]}}
         write_json(folder / "intervention.json", facts)
@@ -51,7 +58,7 @@ def test_the_cost_row_of_an_arm_is_its_manifests(tmp_path: Path) -> None:
     [row] = arm_costs(tmp_path).to_dict("records")
     assert row == {
         "arm": "lora-npo", "layers": "0-1, 3", "seeds": 2, "fit_seconds": 15.0, "peak_memory_mb": 640.0,
-        "bytes_stored": 4096 + (folder / "intervention.json").stat().st_size,
+        "parameters": 44, "bytes_stored": sum(file.stat().st_size for file in folder.glob("[ai]*")),
         "changed": 150.0, "added": 0.0, "total": 1000.0, "relative_norm": 0.02, "seconds_per_token": 0.0015,
     }  # fmt: skip
 
@@ -64,3 +71,23 @@ def test_what_was_not_measured_in_force_is_missing_and_not_zero(tmp_path: Path) 
     [row] = arm_costs(tmp_path).to_dict("records")
     assert row["layers"] == ""
     assert pd.isna(row["changed"]) and pd.isna(row["seconds_per_token"])
+
+
+@pytest.mark.regression("MEM-15")
+def test_what_the_page_says_of_memory_and_time_is_the_manifest_and_nothing_else(
+    tmp_path: Path, synthetic: ReportInputs
+) -> None:
+    measured = {"lora-npo": {1: (31.4, 690.0), 2: (33.0, 700.0)}, "base": {0: (1.2, 401.0)}}
+    for arm, seeds in measured.items():
+        for seed, (seconds, memory) in seeds.items():
+            folder = tmp_path / "arms" / arm / f"seed{seed}"
+            write_json(folder / "intervention.json", {"kind": "lora", "fitted": {}})
+            cost = {"wall_seconds": seconds, "peak_memory_mb": memory}
+            write_json(folder / "manifest.json", {"cost": cost})
+    found = replace(synthetic, arm_costs=arm_costs(tmp_path))
+    shown = {row["arm"]: (row["seconds"], row["memory"]) for row in record.arm_costs(found)}
+    # Arms without a manifest have no line, where a line of zeros would be a statement.
+    assert shown == {"base": ("1", "401"), "lora-npo": ("32", "700")}
+    assert all(row["latency"] == row["changed"] == "n/m" for row in record.arm_costs(found))
+    page = build_report(replace(synthetic, arm_costs=arm_costs(tmp_path / "nothing")))
+    assert "no cost is known" in page

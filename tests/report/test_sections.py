@@ -185,8 +185,8 @@ def test_text_of_a_context_stays_text(synthetic: ReportInputs) -> None:
 
 @pytest.mark.regression("EVA-31")
 def test_the_cost_of_every_arm_is_on_the_page(synthetic: ReportInputs) -> None:
-    cost = {"layers": "", "seeds": 1, "fit_seconds": 1.0, "peak_memory_mb": 500.0, "bytes_stored": 2048,
-            "changed": 0.0, "added": 0.0, "total": 124_739_332.0, "relative_norm": 0.0,
+    cost = {"layers": "", "parameters": 9, "seeds": 1, "fit_seconds": 1.0, "peak_memory_mb": 500.0,
+            "bytes_stored": 2048, "changed": 0.0, "added": 0.0, "total": 124_739_332.0, "relative_norm": 0.0,
             "seconds_per_token": 0.002}  # fmt: skip
     lora = {"fit_seconds": 317.3, "peak_memory_mb": 731.4, "changed": 296_450.0, "seconds_per_token": 0.003}
     table = pd.DataFrame([{"arm": "base", **cost}, {"arm": "lora-npo", **cost, **lora}])
@@ -287,15 +287,15 @@ def test_compared_arms_carry_parameters_blocks_and_divergence_and_matched_pairs_
     table["divergence"], table["divergence_other"] = 0.25, 0.3
     arms = sorted({*table["arm"], *table["other"]})
     costs = pd.DataFrame(
-        {"arm": arms, "layers": "0-3", "changed": 1000.0, "added": 234.0, "total": 1e6, "seeds": 1,
-         "fit_seconds": 1.0, "peak_memory_mb": 1.0, "bytes_stored": 1, "relative_norm": 0.0,
+        {"arm": arms, "layers": "0-3", "parameters": 1234, "changed": 0.0, "added": 0.0, "total": 1e6,
+         "seeds": 1, "fit_seconds": 1.0, "peak_memory_mb": 1.0, "bytes_stored": 1, "relative_norm": 0.0,
          "seconds_per_token": 0.001}
     )  # fmt: skip
     inputs = replace(with_table(synthetic, "contrasts", table), arm_costs=costs)
     rows = record.contrasts(inputs)
     assert [row["matched"] for row in rows] == [True] + [False] * (len(table) - 1)
     for row in rows:
-        assert [arm["moved"] for arm in row["arms"]] == ["1,234", "1,234"]
+        assert [arm["parameters"] for arm in row["arms"]] == ["1,234", "1,234"]
         assert [arm["layers"] for arm in row["arms"]] == ["0-3", "0-3"]
         assert [arm["divergence"] for arm in row["arms"]] == ["0.25", "0.30"]
     said = section(build_report(inputs), "statistics")
@@ -327,3 +327,11 @@ def test_a_judge_is_shown_where_one_was_asked_with_where_it_fails(page: str, syn
     said = shown[shown.index("second opinion") :]
     assert "some-judge" in said
     assert "known state in Hindi:" in said
+
+
+@pytest.mark.regression("CON-12")
+def test_the_page_claims_no_guarantee_for_what_was_not_measured(page: str) -> None:
+    said = page.lower()
+    for claim in ("guarantee", "certif", "provabl", "generalisation bound", "sample complexity"):
+        assert claim not in said
+    assert "it is no proof" in said

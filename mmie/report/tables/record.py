@@ -93,10 +93,10 @@ def contrasts(inputs: ReportInputs) -> list[Row]:
 
 
 def _size(cost: Mapping[Any, Any] | None) -> Row:
-    """Parameters that an arm changes or adds, and the blocks it acts on."""
-    if cost is None or words.missing(cost["changed"]):
-        return {"moved": words.NOT_MEASURED, "layers": ""}
-    return {"moved": words.count(round(cost["changed"] + cost["added"])), "layers": cost["layers"]}
+    """Parameters that an arm is made of, and the blocks it acts on."""
+    if cost is None:
+        return {"parameters": words.NOT_MEASURED, "layers": ""}
+    return {"parameters": words.count(cost["parameters"]), "layers": cost["layers"]}
 
 
 def arm_costs(inputs: ReportInputs) -> list[Row]:
