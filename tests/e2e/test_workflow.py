@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import time
@@ -60,10 +59,8 @@ def test_the_tables_keep_their_contract(project: Project) -> None:
 
 def test_the_known_verdicts_hold_when_the_items_are_drawn_again(project: Project) -> None:
     ran = project.module("mmie.statistics.repeats", str(project.results), "--repeats", "20")
-    for arm in ("base", "broken", "permuted labels"):
+    for arm in ("base", "oracle", "broken", "permuted labels"):
         assert f"{arm}: held in 20 of 20" in ran.stdout, ran.stdout + ran.stderr
-    # With 120 prompts a cell the interval of the oracle's membership may once pass the margin, not with 150.
-    assert re.search(r"oracle: held in (19|20) of 20", ran.stdout), ran.stdout
 
 
 def test_every_directory_has_its_manifest(project: Project) -> None:
