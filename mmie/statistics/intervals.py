@@ -149,9 +149,13 @@ def _correction(draws: Floats, point: float, jackknife: Floats) -> tuple[float, 
 
 def acceleration(jackknife: Floats) -> float:
     """Efron's acceleration from leave-one-out values, [clusters]; 0 when they are all equal."""
-    distance = jackknife.mean() - jackknife
+    scale = np.abs(jackknife).max()
+    if scale == 0:
+        return 0.0
+    # It has no unit; in their own one the cubes of tiny values would be 0.
+    distance = (jackknife.mean() - jackknife) / scale
     squares = float((distance**2).sum())
-    if squares <= (_TIE * np.abs(jackknife).max()) ** 2 * len(jackknife):
+    if squares <= _TIE**2 * len(jackknife):
         return 0.0
     return float((distance**3).sum() / (6.0 * squares**1.5))
 

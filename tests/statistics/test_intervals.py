@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -82,6 +82,7 @@ def test_an_extreme_level_stays_inside_the_resamples() -> None:
     assert ours.draws.min() <= interval.low <= interval.high <= ours.draws.max()
 
 
+@example([0.0, 1.2582078527646115e-117], 0.5)
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.floats(-5, 5, allow_nan=False), min_size=2, max_size=12),
