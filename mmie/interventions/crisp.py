@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mmie.errors import InputError
-from mmie.interventions.fine_tuning import FineTuning
+from mmie.interventions.fine_tuning import FineTuning, OwnObjective
 from mmie.interventions.interface import FitData
 from mmie.interventions.lora import LowRankAdapters
-from mmie.interventions.trained import encoded, run_training
+from mmie.interventions.trained import run_training, sets_without_reference
 from mmie.models.blocks import block_device, find_blocks
 from mmie.models.hooks import capture, disabled
 from mmie.objectives.registry import item_sums
@@ -24,11 +24,10 @@ from mmie.sae.formats import load_sae
 from mmie.sae.pickers import PICKERS, choose_latents
 from mmie.training.batches import Examples
 from mmie.training.forward import answer_logits
-from mmie.training.sets import TrainingSets
 
 
 @dataclass
-class Crisp(LowRankAdapters):
+class Crisp(OwnObjective, LowRankAdapters):
     """LoRA trained by (1 - beta) L_unl + beta (L_ret + gamma L_coh).
 
     L_unl is the mean code of the picked latents over the tokens of forget text and over the layers; where
@@ -58,10 +57,7 @@ class Crisp(LowRankAdapters):
     """The run of the loop."""
 
     def __post_init__(self) -> None:
-        given = FineTuning.read(self.training, self.kind)
-        self.training = {}
         super().__post_init__()
-        self.training = given
         if self.picker not in PICKERS or self.features < 1:
             raise InputError(
                 f"arm of kind 'crisp': picker {self.picker!r}, features {self.features}. "
@@ -73,14 +69,6 @@ class Crisp(LowRankAdapters):
                 "least 0."
             )
 
-    def options(self) -> dict[str, Any]:
-        given = FineTuning.read(self.training, self.kind)
-        names = (
-            "layers", "rank", "alpha", "targets", "dora", "picker", "features", "lift", "retain_share",
-            "coherence_weight",
-        )  # fmt: skip
-        return {**{name: getattr(self, name) for name in names}, "training": given.as_options()}
-
     def _train(
         self,
         model: nn.Module,
@@ -91,27 +79,24 @@ class Crisp(LowRankAdapters):
         base_hash: str,
         seed: int,
     ) -> None:
-        if data.forget is None or data.retain is None or data.tokenizer is None:
-            raise InputError("arm of kind 'crisp': it needs a tokenizer, forget rows and retain rows.")
+        sets = sets_without_reference(model, data, self.kind)
         silenced = self._silenced(model, data, base_hash, seed)
         picked = {layer: entry.picked.tolist() for layer, entry in silenced.items()}
-        forget = encoded(model, data.forget, data.tokenizer, "forget")
-        retain = encoded(model, data.retain, data.tokenizer, "retain")
-        settings = FineTuning.read(self.training, self.kind).settings(
+        settings = self._read_training().settings(
             retain_objective="nll", forget_weight=1 - self.retain_share, retain_weight=self.retain_share
         )
         recipe = {"kind": self.kind, "options": self.options(), "layers": layers, "base": base_hash}
         self.history = run_training(
             model,
             parameters,
-            TrainingSets(forget, [0.0] * len(forget), retain),
+            sets,
             settings,
             data,
             seed=seed,
             recipe=recipe | {"latents": picked},
             own_terms={
-                "forget": SilenceTerm(model, forget, silenced, self.lift),
-                "retain": StreamTerm(model, retain, list(silenced), self.coherence_weight),
+                "forget": SilenceTerm(model, sets.forget, silenced, self.lift),
+                "retain": StreamTerm(model, sets.retain, list(silenced), self.coherence_weight),
             },
         )
 
@@ -148,17 +133,13 @@ class Silenced:
             base_stream: of the base at the same tokens, same shape.
             lift: a, in mean pre-activations.
         """
-        before = self.pre_activations(stream)
+        before = self.sae.pre_activations(stream.float())
         with torch.no_grad():
             fired = self.sae.codes_of(base_stream.float(), self.picked) > 0
             # Without gradient: else the loss could fall by shrinking the margin itself.
             margin = (lift * before.mean(-1, keepdim=True)).abs()
         lifted = (before[..., self.picked] + margin).relu()
         return torch.where(fired, lifted, self.sae.codes_of(stream.float(), self.picked)).mean(-1)
-
-    def pre_activations(self, stream: Tensor) -> Tensor:
-        """Of all latents, [tokens, latents]."""
-        return self.sae.pre_activations(stream.float())
 
 
 class SilenceTerm:

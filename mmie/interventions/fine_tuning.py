@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from mmie.errors import InputError
 from mmie.training.settings import TrainingSettings
@@ -61,3 +61,13 @@ class FineTuning:
     def as_options(self) -> dict[str, Any]:
         """Plain JSON content."""
         return asdict(self)
+
+
+class OwnObjective:
+    """Before a trainable kind: its `training` is a `FineTuning`, for the objective is its own."""
+
+    kind: ClassVar[str]
+    training: Any
+
+    def _read_training(self) -> FineTuning:
+        return FineTuning.read(self.training, self.kind)

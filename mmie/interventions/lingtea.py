@@ -10,20 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from mmie.errors import InputError
-from mmie.interventions.fine_tuning import FineTuning
+from mmie.interventions.fine_tuning import FineTuning, OwnObjective
 from mmie.interventions.interface import FitData
 from mmie.interventions.lora import LowRankAdapters
-from mmie.interventions.trained import encoded, run_training
+from mmie.interventions.trained import run_training, sets_without_reference
 from mmie.models.hooks import disabled
 from mmie.objectives.distillation import adaptive_distillation
 from mmie.objectives.registry import item_sums
 from mmie.training.batches import Examples
 from mmie.training.forward import answer_logits
-from mmie.training.sets import TrainingSets
 
 
 @dataclass
-class LingTea(LowRankAdapters):
+class LingTea(OwnObjective, LowRankAdapters):
     """LoRA trained by -E_F[L/T] in even steps and by `retain_weight` times adaptive distillation in odd ones.
 
     The teacher is the base: the same weights with the adapter off. The paper alternates whole epochs, here
@@ -42,17 +41,9 @@ class LingTea(LowRankAdapters):
     """The run of the loop; steps count forget and retain steps."""
 
     def __post_init__(self) -> None:
-        given = FineTuning.read(self.training, self.kind)
-        self.training = {}
         super().__post_init__()
-        self.training = given
         if self.temperature <= 0 or self.retain_weight <= 0:
             raise InputError("arm of kind 'lingtea': temperature and retain_weight must be above 0.")
-
-    def options(self) -> dict[str, Any]:
-        given = FineTuning.read(self.training, self.kind)
-        names = ("layers", "rank", "alpha", "targets", "dora", "temperature", "retain_weight")
-        return {**{name: getattr(self, name) for name in names}, "training": given.as_options()}
 
     def _train(
         self,
@@ -64,19 +55,16 @@ class LingTea(LowRankAdapters):
         base_hash: str,
         seed: int,
     ) -> None:
-        if data.forget is None or data.retain is None or data.tokenizer is None:
-            raise InputError("arm of kind 'lingtea': it needs a tokenizer, forget rows and retain rows.")
-        forget = encoded(model, data.forget, data.tokenizer, "forget")
-        retain = encoded(model, data.retain, data.tokenizer, "retain")
-        settings = FineTuning.read(self.training, self.kind).settings(
+        sets = sets_without_reference(model, data, self.kind)
+        settings = self._read_training().settings(
             retain_objective="nll", retain_weight=self.retain_weight, schedule="alternating"
         )
         recipe = {"kind": self.kind, "options": self.options(), "layers": layers, "base": base_hash}
-        term = DistillationTerm(model, retain, self.temperature)
+        term = DistillationTerm(model, sets.retain, self.temperature)
         self.history = run_training(
             model,
             parameters,
-            TrainingSets(forget, [0.0] * len(forget), retain),
+            sets,
             settings,
             data,
             seed=seed,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmie.errors import InputError
-from mmie.interventions.fine_tuning import FineTuning
+from mmie.interventions.fine_tuning import FineTuning, OwnObjective
 from mmie.interventions.interface import FitData
 from mmie.interventions.reft import VARIANTS, Loreft, LoreftEdit, Variant
 from mmie.interventions.trained import encoded, read_settings, run_training, training_sets
@@ -26,7 +26,7 @@ START = -4.0
 
 
 @dataclass
-class NegativeReft(Loreft):
+class NegativeReft(OwnObjective, Loreft):
     """h - strength (Phi(h) - h), Phi a ReFT edit that was trained to make forget answers likelier.
 
     No retain row is read. A sign inside Phi would be absorbed by training; here it comes afterwards.
@@ -38,17 +38,6 @@ class NegativeReft(Loreft):
     """0 is the identity, -1 the edit that was learned."""
     training: FineTuning | dict[str, Any] = field(default_factory=FineTuning)  # type: ignore[assignment]
     """The learning of the forget answers."""
-
-    def __post_init__(self) -> None:
-        given = FineTuning.read(self.training, self.kind)
-        self.training = {}
-        super().__post_init__()
-        self.training = given
-
-    def options(self) -> dict[str, Any]:
-        given = FineTuning.read(self.training, self.kind)
-        plain = {name: getattr(self, name) for name in ("layers", "rank", "variant", "strength")}
-        return {**plain, "training": given.as_options()}
 
     def _train(
         self,
@@ -64,7 +53,7 @@ class NegativeReft(Loreft):
             raise InputError("arm of kind 'negative_reft': it needs a tokenizer and forget rows. Give both.")
         forget = encoded(model, data.forget, data.tokenizer, "forget")
         sets = TrainingSets(forget, [0.0] * len(forget), retain=forget)
-        settings = FineTuning.read(self.training, self.kind).settings(
+        settings = self._read_training().settings(
             forget_weight=0.0, retain_weight=1.0, retain_objective="nll"
         )
         options = {name: value for name, value in self.options().items() if name != "strength"}

@@ -16,7 +16,7 @@ from mmie.interventions.fine_tuning import FineTuning
 from mmie.interventions.full import change_facts, change_shapes, stored
 from mmie.interventions.interface import FitData, Fitted, Intervention, base_weights_hash
 from mmie.interventions.reft import residual_width
-from mmie.interventions.trained import encoded, run_training
+from mmie.interventions.trained import run_training, sets_without_reference
 from mmie.io import seed_from
 from mmie.models.blocks import block_device, find_blocks
 from mmie.models.hooks import capture, disabled
@@ -24,7 +24,6 @@ from mmie.objectives.registry import item_sums
 from mmie.objectives.retain import hidden_distance
 from mmie.training.batches import Examples
 from mmie.training.forward import answer_logits
-from mmie.training.sets import TrainingSets
 
 DIRECTION = "control_vector"
 """Name of the saved unit vector, [width]."""
@@ -74,19 +73,15 @@ class Rmu(Intervention):
         return super().options() | {"training": FineTuning.read(self.training, self.kind).as_options()}
 
     def _fit(self, model: nn.Module, data: FitData, seed: int) -> Fitted:
-        if data.forget is None or data.retain is None or data.tokenizer is None:
-            raise InputError("arm of kind 'rmu': it needs a tokenizer, forget rows and retain rows.")
-        layer, updated = self._places(model, data)
-        forget = encoded(model, data.forget, data.tokenizer, "forget")
-        retain = encoded(model, data.retain, data.tokenizer, "retain")
         # The reference of this objective is the stream, not stored likelihoods.
-        sets = TrainingSets(forget, [0.0] * len(forget), retain)
+        sets = sets_without_reference(model, data, self.kind)
+        layer, updated = self._places(model, data)
         settings = FineTuning.read(self.training, self.kind).settings(
             retain_objective="hidden", retain_layers=[layer], retain_weight=self.retain_weight
         )
         u = control_vector(residual_width(model), seed)
         recipe = {"kind": self.kind, "options": self.options(), "base": base_weights_hash(model)}
-        term = RmuTerm(model, forget, layer, u, self.coefficient, adaptive=self.adaptive)
+        term = RmuTerm(model, sets.forget, layer, u, self.coefficient, adaptive=self.adaptive)
         with trainable_deltas(model, weight_names(model, updated, self.targets)) as deltas:
             self.history = run_training(
                 model, deltas, sets, settings, data, seed=seed, recipe=recipe, own_terms={"forget": term}

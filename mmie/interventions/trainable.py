@@ -26,14 +26,18 @@ class TrainedIntervention(Intervention):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.training = read_settings(self.training)
+        self.training = self._read_training()
 
     @property
     def seeded(self) -> bool:
         return True
 
     def options(self) -> dict[str, Any]:
-        return super().options() | {"training": read_settings(self.training).as_options()}
+        return super().options() | {"training": self._read_training().as_options()}
+
+    def _read_training(self) -> Any:
+        """The run of the loop, read and checked; another class where the kind has its own objective."""
+        return read_settings(self.training)
 
     def _chosen_layers(self, model: nn.Module, data: FitData, seed: int) -> list[int]:
         return resolve_layers(self.layers, data, len(find_blocks(model)), self.kind, seed)

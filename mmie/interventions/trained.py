@@ -46,6 +46,18 @@ def training_sets(model: nn.Module, data: FitData) -> TrainingSets:
     return TrainingSets(forget, reference_sums(data.reference, forget), retain)
 
 
+def sets_without_reference(model: nn.Module, data: FitData, kind: str) -> TrainingSets:
+    """Encode the FIT rows for an objective that reads no stored likelihoods.
+
+    Raises:
+        InputError: a set or the tokenizer is missing or empty.
+    """
+    if data.forget is None or data.retain is None or data.tokenizer is None:
+        raise InputError(f"arm of kind {kind!r}: it needs a tokenizer, forget rows and retain rows.")
+    forget = encoded(model, data.forget, data.tokenizer, "forget")
+    return TrainingSets(forget, [0.0] * len(forget), encoded(model, data.retain, data.tokenizer, "retain"))
+
+
 def encoded(model: nn.Module, rows: pd.DataFrame, tokenizer: Any, name: str) -> Examples:
     """Encode rows; those that the model has no positions for are an InputError."""
     return Examples.from_rows(rows, tokenizer, longest=model_limit(model), name=name)

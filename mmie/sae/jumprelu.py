@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -87,7 +88,7 @@ class MatryoshkaSAE(BatchTopKSAE):
     def __init__(self, width: int, latents: int, k: int, prefixes: Sequence[float] = PREFIXES) -> None:
         super().__init__(width, latents, k)
         self.prefixes = [round(share * latents) for share in prefixes]
-        rising = all(a < b for a, b in zip([0, *self.prefixes], self.prefixes, strict=False))
+        rising = all(a < b for a, b in pairwise([0, *self.prefixes]))
         if not prefixes or prefixes[-1] != 1 or not rising:
             raise InputError(
                 f"sae.prefixes: {list(prefixes)} of {latents} latents. Give rising shares of at least one "
