@@ -136,7 +136,12 @@ class Sae(Section):
     )
     epochs: Positive = Field(8, description="Passes over the stored activations.")
     batch_size: Positive = Field(512, description="Tokens in a training batch.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of Adam.")
+    learning_rate: float | None = Field(
+        2e-3,
+        gt=0,
+        description="Peak learning rate of Adam; null: 2e-4 / sqrt(latents / 2^14), the rule for 1e8 tokens "
+        "and more.",
+    )
     centre: Literal["mean", "geometric_median"] = Field(
         "mean", description="Where the decoder bias starts; a few far rows do not move the median."
     )

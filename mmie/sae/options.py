@@ -26,7 +26,7 @@ class SaeOptions:
     """Passes over the stored rows."""
     batch_size: int = 512
     """Rows of a step."""
-    learning_rate: float | None = None
+    learning_rate: float | None = 2e-3
     """Peak rate of Adam; None: 2e-4 / sqrt(latents / 2^14), the rule for 1e8 tokens and more."""
     centre: str = "mean"
     """Where the decoder bias starts: mean, or geometric_median (a few far rows do not move it)."""

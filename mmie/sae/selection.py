@@ -18,6 +18,10 @@ SPARE = 0.25
 SPARE_LEAST = 4
 SAMPLE = 64
 """Rows that tell where the batch's threshold lies."""
+LONGEST = 2**15
+"""Columns that a key has room for."""
+KEYS = {torch.bfloat16: (torch.int16, torch.int32, 16), torch.float32: (torch.int32, torch.int64, 32)}
+"""Of a type of values: integers of its bits, integers with room for a column beside them, that room."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,25 @@ def largest(u: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values, indices = u.topk(k, dim=-1, sorted=False)
         return values, indices
     groups = columns // GROUP
-    # Small selections run in at least float32: half-precision ones are slower on a CPU.
-    wide = torch.promote_types(u.dtype, torch.float32)
-    best = u.view(rows, GROUP, groups).amax(1).to(wide).topk(k, dim=-1, sorted=False).indices
+    best = _places_of_largest(u.view(rows, GROUP, groups).amax(1), k)
     offsets = torch.arange(0, columns, groups, device=u.device)
     members = (best.unsqueeze(1) + offsets[:, None]).view(rows, -1)
-    values, at = u.gather(1, members).to(wide).topk(k, dim=-1, sorted=False)
-    return values, members.gather(1, at)
+    indices = members.gather(1, _places_of_largest(u.gather(1, members), k))
+    return u.gather(1, indices), indices
+
+
+def _places_of_largest(values: Tensor, k: int) -> Tensor:
+    """Columns of the k largest values of each row of a narrow matrix, [rows, k], in no order."""
+    if values.device.type != "cpu" or values.dtype not in KEYS or values.shape[1] > LONGEST:
+        return values.topk(k, dim=-1, sorted=False).indices
+    # Value and column in one integer: NumPy partitions integers by vector instructions, torch does not.
+    bits, key, width = KEYS[values.dtype]
+    signed = values.view(bits)
+    ordered = signed ^ ((signed >> (8 * signed.element_size() - 1)) & torch.iinfo(bits).max)
+    keys = (ordered.to(key) << width) | torch.arange(values.shape[1], dtype=key)
+    partitioned = keys.numpy()
+    partitioned.partition(values.shape[1] - k, axis=1)
+    return (keys[:, values.shape[1] - k :] & ((1 << width) - 1)).long()
 
 
 def select_per_row(u: Tensor, k: int) -> Selection:
@@ -75,8 +91,8 @@ def select_per_row_screened(centred: Tensor, w_enc: Tensor, b_enc: Tensor, k: in
     rough = torch.addmm(b_enc.bfloat16(), centred.bfloat16(), w_enc.bfloat16().T)
     _, candidates = largest(rough, min(k + max(SPARE_LEAST, round(SPARE * k)), len(w_enc)))
     exact = dot_products(centred, w_enc, candidates) + b_enc[candidates]
-    values, at = exact.topk(k, dim=-1, sorted=False)
-    return _by_row(values, candidates.gather(1, at))
+    at = _places_of_largest(exact, k)
+    return _by_row(exact.gather(1, at), candidates.gather(1, at))
 
 
 def select_per_batch(u: Tensor, k: int) -> Selection:

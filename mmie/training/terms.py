@@ -139,7 +139,9 @@ class ForgetTerm:
             with torch.no_grad(), disabled(self.model):
                 reference, _, _ = answer_token_logits(self.model, self.examples.batch(rows))
             answers = replace(answers, reference_logits=reference)
-        loss = FORGET_LOSSES[self.objective](replace(answers, alternate=alternate), self.options)
+        # One object for loss and history: it remembers its NLL.
+        answers = replace(answers, alternate=alternate)
+        loss = FORGET_LOSSES[self.objective](answers, self.options)
         with torch.no_grad():
             known = answers.nll[0] if needs_answers else None
         return loss, known

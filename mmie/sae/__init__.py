@@ -1,0 +1,1 @@
+"""Sparse autoencoders: training, quality, formats, and the picking of latents."""
