@@ -85,13 +85,21 @@ class _Text:
         """Text before a row's token, the token, and the text after it, within its item."""
         place = int(self._places[row])
         low, high = np.searchsorted(self._items, [self._items[place], self._items[place] + 1])
-        parts = (
-            self._tokens[max(low, place - reach) : place],
-            self._tokens[place : place + 1],
-            self._tokens[place + 1 : min(high, place + 1 + reach)],
+        start, stop = max(low, place - reach), min(high, place + 1 + reach)
+        ids = self._tokens[start:stop].tolist()
+        at = place - start
+        before, through, whole = (tokenizer.decode(ids[:end]) for end in (at, at + 1, len(ids)))
+        return (
+            before,
+            _continuation(before, through, tokenizer.decode(ids[at : at + 1])),
+            _continuation(through, whole, tokenizer.decode(ids[at + 1 :])),
         )
-        before, token, after = (tokenizer.decode(part.tolist()) for part in parts)
-        return before, token, after
+
+
+def _continuation(text: str, longer: str, alone: str) -> str:
+    """What `longer` adds to `text`, with the space that decoding it alone loses."""
+    # Half a character at the end of `text` decodes to something else than the whole one.
+    return longer[len(text) :] if longer.startswith(text) else alone
 
 
 def _strongest_rows(codes: np.ndarray, item: np.ndarray, count: int) -> list[int]:
