@@ -6,13 +6,19 @@
 Every way runs in a process of its own, so that its peak memory is its own; batches are the same in all.
 Ways: `bare` (decoder forward, nothing read), `mmie` (all blocks, written to disk), `mmie one block`
 (a middle block, forward stopped there), `hidden_states` (decoder with output_hidden_states, masked and
-copied, kept in memory), `causal_lm` (the same through the whole model with its head).
+copied, kept in memory), `causal_lm` (the same through the whole model with its head); where they are
+installed, `nnsight` (a trace of the decoder) and `transformer_lens` (`run_with_cache` of a bridge to the
+same model, which goes through its head and computes attention eagerly), masked and copied like the others:
+
+    python -m pip install nnsight==0.8.1 transformer-lens==4.3.0
+
 On a CPU, tokens per CPU-second are printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import statistics
@@ -27,6 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 WAYS = ("bare", "mmie", "mmie one block", "hidden_states", "causal_lm")
+PEERS = ("nnsight", "transformer_lens")
 
 
 def main() -> None:
@@ -43,7 +50,9 @@ def main() -> None:
     if options.way:
         print(json.dumps(measure(options)))
         return
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    there = [peer for peer in PEERS if importlib.util.find_spec(peer)]
+    print("not installed, left out:", ", ".join(sorted({*PEERS} - {*there})) or "none")
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in (*WAYS, *there)}
     # Rounds are interleaved: a machine that slows down slows all ways down alike.
     for _ in range(options.rounds):
         for way in found:
@@ -129,6 +138,7 @@ def ways(model: Any, tokenizer: Any, rows: Any, options: argparse.Namespace) -> 
     from mmie.models.prompts import collate, encode_all, padding_id
 
     budget = ExtractionOptions().token_budget
+    bridges: dict[str, Any] = {}
     decoder, blocks = find_decoder(model)
 
     def batches(some: Any) -> Any:
@@ -169,13 +179,55 @@ def ways(model: Any, tokenizer: Any, rows: Any, options: argparse.Namespace) -> 
 
         return read
 
+    @torch.inference_mode()
+    def traced(_folder: Path, some: Any) -> int:
+        import nnsight
+
+        wrapped, kept = nnsight.NNsight(decoder), []
+        places = wrapped.get(blocks_path(decoder, blocks))
+        for batch in batches(some):
+            mask = batch.attention_mask
+            with wrapped.trace(input_ids=batch.input_ids, attention_mask=mask.long(), use_cache=False):
+                states = nnsight.save([block.output for block in places])
+            kept.append([state[mask].float().cpu() for state in states])
+        return tokens(some)
+
+    @torch.inference_mode()
+    def bridged(_folder: Path, some: Any) -> int:
+        from transformer_lens.model_bridge import TransformerBridge
+
+        name = options.model or str(Path(__file__).resolve().parent.parent / "data/nano")
+        bridge, kept = bridges.setdefault(name, None), []
+        if bridge is None:
+            bridge = bridges[name] = TransformerBridge.boot_transformers(
+                name, hf_model=model, tokenizer=tokenizer, device=options.device
+            )
+        outputs = {f"blocks.{at}.hook_out" for at in range(len(blocks))}
+        for batch in batches(some):
+            mask = batch.attention_mask
+            _, cache = bridge.run_with_cache(
+                batch.input_ids,
+                attention_mask=mask.long(),
+                names_filter=outputs.__contains__,
+                return_type=None,
+            )
+            kept.append([cache[place][mask].float().cpu() for place in sorted(outputs)])
+        return tokens(some)
+
     return {
+        "nnsight": traced,
+        "transformer_lens": bridged,
         "bare": bare,
         "mmie": mmie(None),
         "mmie one block": mmie((len(blocks) // 2,)),
         "hidden_states": stacked(decoder),
         "causal_lm": stacked(model),
     }
+
+
+def blocks_path(decoder: Any, blocks: Any) -> str:
+    """Name of the list of blocks within the decoder."""
+    return next(name for name, module in decoder.named_modules() if module is blocks)
 
 
 if __name__ == "__main__":
