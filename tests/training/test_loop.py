@@ -69,6 +69,25 @@ def gradient_of(model: Any, shift: Any, sets: TrainingSets, settings: TrainingSe
     return shift.vector.grad.clone()
 
 
+def test_rows_of_a_micro_batch_are_of_similar_length(
+    toy_model: Any, shift: Any, toy_sets: TrainingSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = [len(item.ids) for item in toy_sets.retain.encoded]
+    assert lengths != sorted(lengths)
+    seen: list[list[int]] = []
+    real = RetainTerm.sums
+    monkeypatch.setattr(RetainTerm, "sums", lambda self, rows: seen.append(list(rows)) or real(self, rows))
+    with edit(toy_model, {0: shift}):
+        term = RetainTerm(toy_model, toy_sets.retain, SETTINGS)
+        accumulate(term, range(len(lengths)), weight=1.0, size=2, where="step 0")
+        accumulate(term, [1, 0, 2], weight=1.0, size=None, where="step 0")
+    drawn = [row for part in seen[:-1] for row in part]
+    assert [lengths[row] for row in drawn] == sorted(lengths)
+    assert sorted(drawn) == list(range(len(lengths)))
+    # What is not split keeps the order of the draw.
+    assert seen[-1] == [1, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("objective", "retain_objective"),
     [*((name, "nll") for name in FORGET), *(("npo", name) for name in RETAIN)],
