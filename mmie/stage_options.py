@@ -142,6 +142,9 @@ class Sae(Section):
         description="Peak learning rate of Adam; null: 2e-4 / sqrt(latents / 2^14), the rule for 1e8 tokens "
         "and more.",
     )
+    decoder_rate: float = Field(
+        3.0, gt=0, description="Rate of the decoder rows in units of learning_rate; docs/sae.md says why."
+    )
     centre: Literal["mean", "geometric_median"] = Field(
         "mean", description="Where the decoder bias starts; a few far rows do not move the median."
     )

@@ -28,6 +28,8 @@ class SaeOptions:
     """Rows of a step."""
     learning_rate: float | None = 2e-3
     """Peak rate of Adam; None: 2e-4 / sqrt(latents / 2^14), the rule for 1e8 tokens and more."""
+    decoder_rate: float = 3.0
+    """Rate of the decoder rows in units of `learning_rate`."""
     centre: str = "mean"
     """Where the decoder bias starts: mean, or geometric_median (a few far rows do not move it)."""
     auxiliary_weight: float = 1 / 32

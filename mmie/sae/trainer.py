@@ -44,7 +44,12 @@ class Trainer:
         self.rate = options.learning_rate or 2e-4 / math.sqrt(sae.latents / 2**14)
         # JumpReLU's thresholds are moved by rare events, which a running mean smears (arXiv 2407.14435).
         betas = (0.0 if options.architecture == "jumprelu" else 0.9, 0.999)
-        self.optimiser = torch.optim.Adam(sae.parameters(), lr=self.rate, betas=betas, fused=True)
+        others = [value for name, value in sae.named_parameters() if name != "w_dec"]
+        groups = [
+            {"params": others, "factor": 1.0},
+            {"params": [sae.w_dec], "factor": options.decoder_rate},
+        ]
+        self.optimiser = torch.optim.Adam(groups, lr=self.rate, betas=betas, fused=True)
         self.window = options.dead_window * budget
         device = sae.b_dec.device
         self.silent_for = torch.zeros(sae.latents, dtype=torch.long, device=device)
@@ -70,7 +75,7 @@ class Trainer:
             raise InputError(f"sae: the loss is {value} at step {at}. Lower sae.learning_rate.")
         self.set_gradients(found)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * self._schedule(at)
+            group["lr"] = self.rate * group["factor"] * self._schedule(at)
         self.optimiser.step()
         self._restore_constraints()
         self.silent_for += len(x)

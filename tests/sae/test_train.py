@@ -207,3 +207,21 @@ def test_held_out_rows_are_described_as_well_as_training_rows(write_store: Write
     sae, _ = train_sae(write_store({"hi": planted(6000)[0]}), QUICK)
     held_out = write_store({"hi": planted(1000, seed=1)[0]})
     assert measure_quality(sae, held_out)["pooled"]["fvu"] < 0.2
+
+
+def test_decoder_rows_learn_at_their_own_rate() -> None:
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    moved = {}
+    for factor in (1.0, 3.0):
+        sae = TopKSAE(8, 16, 4)
+        sae.initialise(torch.zeros(8), torch.Generator().manual_seed(0))
+        options = SaeOptions(learning_rate=1e-4, decoder_rate=factor, warmup=0.0, decay=0.0)
+        trainer = Trainer(sae, options, 8.0, steps=10, budget=640)
+        trainer.step(x, 0)
+        before = {name: value.detach().clone() for name, value in sae.named_parameters()}
+        trainer.step(x, 1)
+        moved[factor] = {name: (value - before[name]).detach() for name, value in sae.named_parameters()}
+    # Small steps along the sphere are as long as those before it.
+    lengths = {factor: change["w_dec"].norm() for factor, change in moved.items()}
+    assert float(lengths[3.0] / lengths[1.0]) == pytest.approx(3.0, rel=0.05)
+    assert float(moved[3.0]["w_enc"].norm() / moved[1.0]["w_enc"].norm()) == pytest.approx(1.0, rel=0.05)
