@@ -15,6 +15,7 @@ from mmie.io import read_safetensors
 from mmie.sae.autoencoder import SparseAutoencoder
 
 BATCH = 4096
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 COLUMNS = ("latent", "rank", "code", "language", "example_id", "before", "token", "after")
 
 
@@ -86,20 +87,24 @@ class _Text:
         place = int(self._places[row])
         low, high = np.searchsorted(self._items, [self._items[place], self._items[place] + 1])
         start, stop = max(low, place - reach), min(high, place + 1 + reach)
-        ids = self._tokens[start:stop].tolist()
-        at = place - start
-        before, through, whole = (tokenizer.decode(ids[:end]) for end in (at, at + 1, len(ids)))
-        return (
-            before,
-            _continuation(before, through, tokenizer.decode(ids[at : at + 1])),
-            _continuation(through, whole, tokenizer.decode(ids[at + 1 :])),
-        )
+        return _parts(self._tokens[start:stop].tolist(), place - start, tokenizer)
+
+
+def _parts(ids: list[int], at: int, tokenizer: Any) -> tuple[str, str, str]:
+    """Text before token `at`, the token, and the text after it."""
+    before, through, whole = (tokenizer.decode(ids[:end]) for end in (at, at + 1, len(ids)))
+    return (
+        before,
+        _continuation(before, through, tokenizer.decode(ids[at : at + 1])),
+        _continuation(through, whole, tokenizer.decode(ids[at + 1 :])),
+    )
 
 
 def _continuation(text: str, longer: str, alone: str) -> str:
     """What `longer` adds to `text`, with the space that decoding it alone loses."""
-    # Half a character at the end of `text` decodes to something else than the whole one.
-    return longer[len(text) :] if longer.startswith(text) else alone
+    # Half a character at the end of `text` may decode to the same sign as two thirds of one.
+    whole = not text.endswith(REPLACEMENT)
+    return longer[len(text) :] if whole and longer.startswith(text) else alone
 
 
 def _strongest_rows(codes: np.ndarray, item: np.ndarray, count: int) -> list[int]:

@@ -72,5 +72,7 @@ class SaeOptions:
             raise InputError(
                 f"sae.encoder: acts only with architecture topk, not {self.architecture}. Leave it out."
             )
+        if self.decoder_rate <= 0:
+            raise InputError(f"sae.decoder_rate: {self.decoder_rate} must be above 0.")
         if self.decorrelation < 0:
             raise InputError(f"sae.decorrelation: {self.decorrelation} is negative. Use 0 or more.")

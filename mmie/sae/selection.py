@@ -18,7 +18,7 @@ SPARE = 0.25
 SPARE_LEAST = 4
 SAMPLE = 64
 """Rows that tell where the batch's threshold lies."""
-LONGEST = 2**15
+LONGEST = 2**16
 """Columns that a key has room for."""
 KEYS = {torch.bfloat16: (torch.int16, torch.int32, 16), torch.float32: (torch.int32, torch.int64, 32)}
 """Of a type of values: integers of its bits, integers with room for a column beside them, that room."""
@@ -71,6 +71,8 @@ def _places_of_largest(values: Tensor, k: int) -> Tensor:
     bits, key, width = KEYS[values.dtype]
     signed = values.view(bits)
     ordered = signed ^ ((signed >> (8 * signed.element_size() - 1)) & torch.iinfo(bits).max)
+    # As in topk, what is no number comes first, so that the loss shows it.
+    ordered.masked_fill_(values.isnan(), torch.iinfo(bits).max)
     keys = (ordered.to(key) << width) | torch.arange(values.shape[1], dtype=key)
     partitioned = keys.numpy()
     partitioned.partition(values.shape[1] - k, axis=1)

@@ -82,7 +82,8 @@ def accumulate(term: Term, rows: Sequence[int], *, weight: float, size: int | No
     divisor = term.count(rows)
     losses, known = [], []
     encoded = term.examples.encoded
-    ordered = rows if size is None else sorted(rows, key=lambda row: len(encoded[row].ids))
+    whole = size is None or size >= len(rows)
+    ordered = rows if whole else sorted(rows, key=lambda row: len(encoded[row].ids))
     for part in micro_batches(ordered, size):
         sums, nll_sum = term.sums(part)
         require_finite(sums, [term.examples.key(row) for row in part], f"{where}: {term.name} loss")

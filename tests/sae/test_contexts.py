@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from mmie.activations.extract import ExtractionOptions, extract_language
 from mmie.activations.storage import load_rows
 from mmie.models.hooks import capture
-from mmie.sae.contexts import strongest_contexts
+from mmie.sae.contexts import _parts, strongest_contexts
 from mmie.sae.topk import TopKSAE
 
 Parts = tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]
@@ -69,3 +69,17 @@ def test_contexts_are_ranked_and_one_an_item(stored: Path, tiny_model: Parts) ->
         assert table["code"].is_monotonic_decreasing and (table["code"] > 0).all()
         assert table["rank"].tolist() == list(range(len(table)))
         assert table["example_id"].is_unique
+
+
+def test_parts_of_characters_stay_visible() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_alone = Tokenizer(models.BPE({letter: at for at, letter in enumerate(letters)}, []))
+    bytes_alone.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_alone.decoder = decoders.ByteLevel()
+    ids = bytes_alone.encode("a क ख").ids
+    parts = [_parts(ids, at, PreTrainedTokenizerFast(tokenizer_object=bytes_alone)) for at in range(len(ids))]
+    assert parts[0] == ("", "a", " क ख")
+    assert all(token for _, token, _ in parts)
+    assert parts[1] == ("a", " ", "क ख")

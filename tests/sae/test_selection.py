@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mmie.sae.selection import (
     _pair_products_fused,
     _pair_products_gathered,
+    _places_of_largest,
     largest,
     select_per_batch,
     select_per_row,
@@ -23,6 +24,32 @@ def test_grouped_selection_equals_a_full_sort(seed: int, k: int, columns: int) -
     assert torch.equal(values.sort(descending=True).values, u.sort(descending=True).values[:, :k])
     assert torch.equal(u.gather(1, indices), values)
     assert all(len(set(row)) == k for row in indices.tolist())
+
+
+SPECIAL = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-40, -3e38, float("inf"), -float("inf")])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(SPECIAL, st.floats(-100, 100, width=32)), min_size=1, max_size=20), st.data())
+def test_places_hold_the_largest_values(dtype: torch.dtype, values: list[float], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(values)))
+    rows = torch.tensor([values, values[::-1]], dtype=dtype)
+    for given_rows in (rows, rows.T.contiguous().T):
+        places = _places_of_largest(given_rows, k)
+        found = rows.gather(1, places).sort(descending=True).values
+        assert torch.equal(found, rows.sort(descending=True).values[:, :k])
+        assert all(len(set(row)) == k for row in places.tolist())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_no_number_is_selected(dtype: torch.dtype) -> None:
+    u = torch.randn(3, 400, generator=torch.Generator().manual_seed(0)).to(dtype)
+    u[1, 7] = torch.tensor(float("inf")).sub(float("inf"))
+    u[2, 9] = -u[1, 7]
+    values, indices = largest(u, 2)
+    assert 7 in indices[1].tolist() and 9 in indices[2].tolist()
+    assert values.isnan().sum() == 2
 
 
 @settings(max_examples=30, deadline=None)
