@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from mmie import __version__
 from mmie.errors import InputError
 from mmie.interventions.interface import FitData
 from mmie.io import stable_hash
+from mmie.provenance import code_hash
 from mmie.training.batches import Examples
 from mmie.training.forward import model_limit
 from mmie.training.loop import train, unobserved
@@ -103,7 +103,7 @@ def run_training(
             "training": settings.as_options(),
             "seed": seed,
             "data": _data_hashes(sets),
-            "code": __version__,
+            "code": code_hash(),
             "parameters": {name: list(value.shape) for name, value in parameters.items()},
             "versions": {name: metadata.version(name) for name in _SHAPING_PACKAGES},
         },

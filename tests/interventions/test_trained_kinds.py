@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import mmie.interventions.trained as trained
 import mmie.training.loop as loop
 from mmie.contrastive.representation import head_shapes
 from mmie.errors import InputError
@@ -181,6 +182,32 @@ def test_a_killed_fit_ends_with_the_same_bytes(
     assert whole.history is not None and whole.history.equals(resumed.history)
     if kind == "contrastive":
         assert all(torch.equal(resumed.head[key], value) for key, value in whole.head.items())
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_checkpoint_of_edited_code_is_not_gone_on_with(
+    edited: bool, tmp_path: Path, toy_model: Any, toy_data: FitData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block, data = {"kind": "full", **OPTIONS["full"]}, replace(toy_data, checkpoints=tmp_path)
+    original, steps, last = loop.take_step, [], [4]
+
+    def counted(*arguments: Any) -> Any:
+        if len(steps) == last[0]:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(loop, "take_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        build(block).fit(toy_model, data, seed=1)
+    if edited:
+        monkeypatch.setattr(trained, "code_hash", lambda: "of edited files")
+    steps.clear()
+    last[0] = -1
+    finished = build(block)
+    finished.fit(toy_model, data, seed=1)
+    assert finished.history is not None
+    assert len(steps) == len(finished.history) - (0 if edited else 4)
 
 
 # ------------------------------------------------------------------------------- changes of weights
