@@ -204,6 +204,8 @@ def test_ctrl_c_ends_the_process_with_an_error_and_no_arm(tmp_path: Path) -> Non
     """A real SIGINT in the middle of step 3 of 8: at three forward passes a step, in pass 10."""
     program = (
         "import signal, sys, json\nfrom pathlib import Path\nfrom kill_and_resume import fit\n"
+        # What starts the tests in the background may have it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "fit(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), signal.SIGINT)\n"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
