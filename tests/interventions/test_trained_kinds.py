@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,22 @@ def test_an_arm_that_does_not_move_is_an_error(
         fitted(kind)
 
 
+@contextmanager
+def counted_steps(monkeypatch: pytest.MonkeyPatch, last: int | None = None) -> Iterator[list[int]]:
+    """One entry a step of the loop; after `last` of them the run is interrupted."""
+    original, steps = loop.take_step, []
+
+    def counted(*arguments: Any) -> Any:
+        if len(steps) == last:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return original(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "take_step", counted)
+        yield steps
+
+
 @pytest.mark.parametrize(
     "name", ["dora", "direft", "gated reft", "crisp", "full", "task vector", "rmu", "contrastive with a head"]
 )
@@ -163,18 +180,8 @@ def test_a_killed_fit_ends_with_the_same_bytes(
     whole = build(block)
     whole.fit(toy_model, toy_data, seed=1)
     data = replace(toy_data, checkpoints=tmp_path)
-    original, steps = loop.take_step, []
-
-    def dying(*arguments: Any) -> Any:
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        steps.append(1)
-        return original(*arguments)
-
-    monkeypatch.setattr(loop, "take_step", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), counted_steps(monkeypatch, 4):
         build(block).fit(toy_model, data, seed=1)
-    monkeypatch.setattr(loop, "take_step", original)
     resumed = build(block)
     resumed.fit(toy_model, data, seed=1)
     assert whole.fitted is not None and resumed.fitted is not None
@@ -189,23 +196,13 @@ def test_a_checkpoint_of_edited_code_is_not_gone_on_with(
     edited: bool, tmp_path: Path, toy_model: Any, toy_data: FitData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     block, data = {"kind": "full", **OPTIONS["full"]}, replace(toy_data, checkpoints=tmp_path)
-    original, steps, last = loop.take_step, [], [4]
-
-    def counted(*arguments: Any) -> Any:
-        if len(steps) == last[0]:
-            raise KeyboardInterrupt
-        steps.append(1)
-        return original(*arguments)
-
-    monkeypatch.setattr(loop, "take_step", counted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), counted_steps(monkeypatch, 4):
         build(block).fit(toy_model, data, seed=1)
     if edited:
         monkeypatch.setattr(trained, "code_hash", lambda: "of edited files")
-    steps.clear()
-    last[0] = -1
     finished = build(block)
-    finished.fit(toy_model, data, seed=1)
+    with counted_steps(monkeypatch) as steps:
+        finished.fit(toy_model, data, seed=1)
     assert finished.history is not None
     assert len(steps) == len(finished.history) - (0 if edited else 4)
 
