@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,6 @@ def ways(model: Any, tokenizer: Any, rows: Any, options: argparse.Namespace) -> 
     from mmie.models.prompts import collate, encode_all, padding_id
 
     budget = ExtractionOptions().token_budget
-    bridges: dict[str, Any] = {}
     decoder, blocks = find_decoder(model)
 
     def batches(some: Any) -> Any:
@@ -192,26 +192,28 @@ def ways(model: Any, tokenizer: Any, rows: Any, options: argparse.Namespace) -> 
             kept.append([state[mask].float().cpu() for state in states])
         return tokens(some)
 
-    @torch.inference_mode()
-    def bridged(_folder: Path, some: Any) -> int:
+    @cache
+    def bridge() -> Any:
         from transformer_lens.model_bridge import TransformerBridge
 
         name = options.model or str(Path(__file__).resolve().parent.parent / "data/nano")
-        bridge, kept = bridges.setdefault(name, None), []
-        if bridge is None:
-            bridge = bridges[name] = TransformerBridge.boot_transformers(
-                name, hf_model=model, tokenizer=tokenizer, device=options.device
-            )
+        return TransformerBridge.boot_transformers(
+            name, hf_model=model, tokenizer=tokenizer, device=options.device
+        )
+
+    @torch.inference_mode()
+    def bridged(_folder: Path, some: Any) -> int:
+        kept = []
         outputs = {f"blocks.{at}.hook_out" for at in range(len(blocks))}
         for batch in batches(some):
             mask = batch.attention_mask
-            _, cache = bridge.run_with_cache(
+            _, states = bridge().run_with_cache(
                 batch.input_ids,
                 attention_mask=mask.long(),
                 names_filter=outputs.__contains__,
                 return_type=None,
             )
-            kept.append([cache[place][mask].float().cpu() for place in sorted(outputs)])
+            kept.append([states[place][mask].float().cpu() for place in sorted(outputs)])
         return tokens(some)
 
     return {
