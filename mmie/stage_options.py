@@ -148,6 +148,10 @@ class Sae(Section):
     centre: Literal["mean", "geometric_median"] = Field(
         "mean", description="Where the decoder bias starts; a few far rows do not move the median."
     )
+    data_share: Share = Field(
+        0.5,
+        description="Share of a data row's direction in each initial decoder row; the rest is random.",
+    )
     auxiliary_weight: float = Field(
         1 / 32, ge=0, description="Weight of the loss that revives dead latents (AuxK)."
     )

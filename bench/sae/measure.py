@@ -34,6 +34,8 @@ class Settings:
     """Mean of all rows, [width]; only some trainers want it."""
     variance: float
     seed: int
+    rows: np.ndarray
+    """All rows, [rows, width]; only some trainers start from some of them."""
 
     @property
     def warmup(self) -> int:
@@ -96,7 +98,7 @@ def main(train: Train) -> None:
     sample = torch.from_numpy(np.array(rows[: min(len(rows), 65_536)]))
     settings = Settings(
         rows.shape[1], options.latents, options.k, options.batch, options.steps, options.rate,
-        options.variant, sample.mean(0), float(sample.var(0, correction=0).sum()), options.seed,
+        options.variant, sample.mean(0), float(sample.var(0, correction=0).sum()), options.seed, rows,
     )  # fmt: skip
     del sample
 

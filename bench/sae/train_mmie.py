@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,15 @@ def train(batches: Iterator[Tensor], settings: Settings) -> Coder:
     encoder = "float32" if settings.variant == "float32" else "auto"
     options = SaeOptions(k=settings.k, batch_size=settings.batch, learning_rate=rate, encoder=encoder)
     sae = TopKSAE(settings.width, settings.latents, settings.k)
-    sae.initialise(settings.mean, torch.Generator().manual_seed(settings.seed))
+    count = len(settings.rows)
+    rng = np.random.default_rng(settings.seed)
+    drawn = np.sort(rng.choice(count, settings.latents, replace=settings.latents > count))
+    sae.initialise(
+        settings.mean,
+        torch.Generator().manual_seed(settings.seed),
+        rows=torch.from_numpy(settings.rows[drawn]),
+        data_share=options.data_share,
+    )
     budget = settings.steps * settings.batch
     trainer = Trainer(sae, options, settings.variance, steps=settings.steps, budget=budget)
     for at, x in enumerate(islice(batches, settings.steps)):

@@ -39,13 +39,32 @@ class SparseAutoencoder(nn.Module, ABC):
         self.b_dec = nn.Parameter(torch.zeros(width))
 
     @torch.no_grad()
-    def initialise(self, centre: Tensor, generator: torch.Generator) -> None:
-        """Random unit decoder rows, tied encoder, decoder bias at the data's centre [width].
+    def initialise(
+        self,
+        centre: Tensor,
+        generator: torch.Generator,
+        *,
+        rows: Tensor | None = None,
+        data_share: float = 0.0,
+    ) -> None:
+        """Unit decoder rows, a tied encoder, and the decoder bias at the data's centre.
 
-        Centring the input is what keeps most latents alive from the start (arXiv 2605.31518).
+        A decoder row points at a mixture of a random direction and of that from the centre to a row of the
+        data, so that every latent starts where some data lie. Centring the input is what keeps most latents
+        alive from the start (arXiv 2605.31518).
+
+        Args:
+            centre: [width].
+            generator: of the random directions.
+            rows: one row of the data for each latent, [latents, width]; not read at a share of 0.
+            data_share: weight of the data's direction; the random one has the rest.
         """
-        rows = torch.randn(self.latents, self.width, generator=generator)
-        self.w_dec.copy_(functional.normalize(rows, dim=1))
+        directions = functional.normalize(torch.randn(self.latents, self.width, generator=generator), dim=1)
+        if data_share:
+            assert rows is not None and rows.shape == directions.shape
+            towards = functional.normalize(rows - centre, dim=1)
+            directions.lerp_(towards, data_share)
+        self.w_dec.copy_(functional.normalize(directions, dim=1))
         self.w_enc.copy_(self.w_dec)
         self.b_dec.copy_(centre)
         for bias in self.encoder_biases():

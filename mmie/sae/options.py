@@ -32,6 +32,8 @@ class SaeOptions:
     """Rate of the decoder rows in units of `learning_rate`."""
     centre: str = "mean"
     """Where the decoder bias starts: mean, or geometric_median (a few far rows do not move it)."""
+    data_share: float = 0.5
+    """Share of a data row's direction in each initial decoder row; the rest is random."""
     auxiliary_weight: float = 1 / 32
     """Weight of the loss that revives dead latents."""
     sparsity_weight: float | None = None
@@ -74,5 +76,7 @@ class SaeOptions:
             )
         if self.decoder_rate <= 0:
             raise InputError(f"sae.decoder_rate: {self.decoder_rate} must be above 0.")
+        if not 0 <= self.data_share <= 1:
+            raise InputError(f"sae.data_share: {self.data_share} is not a share. Use 0 to 1.")
         if self.decorrelation < 0:
             raise InputError(f"sae.decorrelation: {self.decorrelation} is negative. Use 0 or more.")

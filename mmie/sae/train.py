@@ -61,7 +61,8 @@ def train_sae(
     mean, variance, scale = _moments(store)
     centre = mean if options.centre == "mean" else geometric_median(_sample(store, options))
     generator = torch.Generator().manual_seed(seed_from("sae weights", options.seed, store.layer) % 2**62)
-    sae.initialise(centre * scale, generator)
+    drawn = _rows_of_latents(store, options, training_rows, latents) * scale
+    sae.initialise(centre * scale, generator, rows=drawn, data_share=options.data_share)
     steps = math.ceil(len(training_rows) / options.batch_size) * options.epochs
     trainer = Trainer(sae, options, variance * scale**2, steps=steps, budget=budget)
     for at, rows in enumerate(_shuffled(store, options, training_rows)):
@@ -81,6 +82,7 @@ def train_sae(
         "learning_rate": trainer.rate,
         "encoder": "bfloat16 screen" if trainer.screened else "float32",
         "centre": options.centre,
+        "data_share": options.data_share,
         "input_scale": scale,
         "variance": variance,
         "mean_over_deviation": float(mean.norm()) / math.sqrt(variance),
@@ -101,6 +103,14 @@ def _divide(store: ActivationStore, options: SaeOptions, calibrates: bool) -> tu
     rng = np.random.default_rng(seed_from("sae calibration", options.seed, store.layer))
     aside = np.sort(rng.choice(everything, count, replace=False))
     return np.setdiff1d(everything, aside), aside
+
+
+def _rows_of_latents(
+    store: ActivationStore, options: SaeOptions, training_rows: np.ndarray, latents: int
+) -> Tensor:
+    """A training row for each latent, [latents, width]; none twice where there are enough."""
+    rng = np.random.default_rng(seed_from("sae rows of latents", options.seed, store.layer))
+    return store[rng.choice(training_rows, latents, replace=latents > len(training_rows))]
 
 
 def _sample(store: ActivationStore, options: SaeOptions) -> Tensor:

@@ -15,7 +15,7 @@ from mmie.sae.decorrelation import decoder_overlap
 from mmie.sae.jumprelu import BatchTopKSAE
 from mmie.sae.quality import measure_quality
 from mmie.sae.topk import TopKSAE
-from mmie.sae.train import SaeOptions, _divide, _shuffled, train_sae
+from mmie.sae.train import SaeOptions, _divide, _rows_of_latents, _shuffled, train_sae
 from mmie.sae.trainer import Trainer
 
 Writer = Callable[..., ActivationStore]
@@ -114,6 +114,54 @@ def test_decorrelation_lowers_the_overlap_of_decoder_rows(write_store: Writer) -
     plain = train_sae(store, QUICK)[0]
     apart = train_sae(store, SaeOptions(**{**vars(QUICK), "decorrelation": 5.0}))[0]
     assert decoder_overlap(apart.w_dec) < decoder_overlap(plain.w_dec)
+
+
+def test_decoder_rows_start_between_a_random_direction_and_a_row_of_the_data() -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows, centre = 5 * torch.randn(32, 16, generator=generator), torch.full((16,), 3.0)
+    towards = torch.nn.functional.normalize(rows - centre, dim=1)
+    starts = {}
+    for share in (0.0, 0.5, 1.0):
+        sae = TopKSAE(16, 32, 2)
+        sae.initialise(centre, torch.Generator().manual_seed(0), rows=rows, data_share=share)
+        assert torch.allclose(sae.w_dec.norm(dim=1), torch.ones(32))
+        assert torch.equal(sae.w_enc, sae.w_dec) and torch.equal(sae.b_dec, centre)
+        starts[share] = sae.w_dec.detach()
+    plain = TopKSAE(16, 32, 2)
+    plain.initialise(centre, torch.Generator().manual_seed(0))
+    assert torch.equal(starts[0.0], plain.w_dec)
+    assert torch.allclose(starts[1.0], towards, atol=1e-6)
+    halfway = torch.nn.functional.normalize(starts[0.0] + towards, dim=1)
+    assert torch.allclose(starts[0.5], halfway, atol=1e-6)
+
+
+def test_latents_start_at_training_rows_none_twice(write_store: Writer) -> None:
+    x = planted(400)[0]
+    options = SaeOptions(**{**vars(QUICK), "architecture": "batchtopk"})
+    store = write_store({"hi": x[:200], "en": x[200:]})
+    training, calibration = _divide(store, options, True)
+    drawn = _rows_of_latents(store, options, training, 300)
+    seen = {tuple(row) for row in drawn.tolist()}
+    assert len(seen) == 300
+    assert seen <= {tuple(row) for row in store[training].tolist()}
+    assert not seen & {tuple(row) for row in store[calibration].tolist()}
+    assert len(_rows_of_latents(store, options, training, 1000)) == 1000
+
+
+def test_starting_at_the_data_helps_where_few_rows_meet_many_dimensions(write_store: Writer) -> None:
+    store = write_store({"hi": planted(3000, width=96, atoms=300, k=6)[0]})
+    held_out = write_store({"bn": planted(500, width=96, atoms=300, k=6, seed=1)[0]})
+    found = {}
+    for share in (0.0, 0.5):
+        options = SaeOptions(k=6, epochs=3, batch_size=128, data_share=share, minimum_tokens_per_latent=0)
+        found[share] = measure_quality(train_sae(store, options)[0], held_out)["pooled"]["fvu"]
+    assert found[0.5] < found[0.0] - 0.03
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_data_share_outside_of_0_to_1_is_refused(share: float) -> None:
+    with pytest.raises(InputError, match=r"sae\.data_share.*Use 0 to 1"):
+        SaeOptions(data_share=share)
 
 
 def test_calibration_rows_are_not_trained_on(write_store: Writer) -> None:
