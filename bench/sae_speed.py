@@ -159,7 +159,8 @@ def main() -> None:
         row["no_worse"] = no_worse(ours["sweep"], row)
         print(
             f"| {row['trainer']} | {row['rate']:g} | {row['fvu']:.3f} | {row['dead']:.2f} | "
-            f"{row['tokens_per_cpu_s']:,.0f} | {row['ratio']:.2f} | {row['peak_mib']:.0f} | {row['no_worse']} |"
+            f"{row['tokens_per_cpu_s']:,.0f} | {row['ratio']:.2f} | "
+            f"{row['peak_mib']:.0f} | {row['no_worse']} |"
         )
     print("floors:", FLOORS)
     if options.output:
