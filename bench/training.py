@@ -6,7 +6,7 @@ Ways to take the same step on the same LoRA adapters of `data/nano`, in one run:
 
 - `plain`: fine-tuning on the answers of one batch, nothing else;
 - `mmie`: NPO on one batch with stored reference log-likelihoods, KL on another with the adapter off;
-- `cached`: the same with the distributions of all retain rows computed beforehand (`reference: cached`);
+- `cached`: the same with the final states of all retain rows computed beforehand (`reference: cached`);
 - `top 64`: the same with their 64 most likely tokens (`reference_top: 64`);
 - `two models`: the same two terms with a copy of the model as reference, which reads both batches in
   every step, logits at every position, as trainers commonly do.

@@ -93,7 +93,7 @@ class Training(Section):
     reference: Literal["adapter_off", "cached"] = Field(
         "adapter_off",
         description="Distributions of the base on retain answers: beside every batch, or once before the "
-        "first step (faster, more memory).",
+        "first step (faster, a little more memory).",
     )
     reference_top: Positive | None = Field(
         None,

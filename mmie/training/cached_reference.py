@@ -1,13 +1,17 @@
 """Next-token distributions of the base at the answers of retain rows, computed once a run.
 
-The base does not change while an intervention is trained, so neither do they. Kept whole, they give the
-divergence of `reference: adapter_off` to rounding; reduced to the most likely tokens, a lower bound.
+The base does not change while an intervention is trained, so neither do they. Whole, they give the
+divergence of `reference: adapter_off` to rounding: kept are the final states, which the vocabulary
+projection turns into distributions when they are asked for, or the distributions themselves where the model
+does more than project or the projection is trained. Reduced to the most likely tokens they give a lower
+bound.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +21,7 @@ from mmie.models.hooks import disabled
 from mmie.objectives.masking import log_probabilities
 from mmie.objectives.retain import TopTokens, top_tokens
 from mmie.training.batches import Examples
-from mmie.training.forward import answer_token_logits
+from mmie.training.forward import answer_token_states
 from mmie.training.memory import CACHE_LIMIT, cache_bytes
 
 ROWS_AT_ONCE = 64
@@ -33,12 +37,18 @@ class CachedReference:
     lengths: Sequence[int]
     """Answer tokens of every row of the set."""
     values: tuple[Tensor, ...]
-    """log p0 [tokens, vocabulary], or ids and log p0 of the top k and the probability of the rest."""
+    """Final states [tokens, width], or log p0 [tokens, vocabulary], or ids and log p0 of the top k and the
+    probability of the rest."""
+    projection: nn.Module | None = None
+    """What makes logits of final states; None where these are not what is kept."""
 
     def of(self, rows: Sequence[int]) -> Tensor | TopTokens:
         """Log-probabilities of the answer tokens of rows, one row after the other."""
         index = torch.cat([torch.arange(self.lengths[row]) + self.starts[row] for row in rows])
         picked = [value[index.to(value.device)] for value in self.values]
+        if self.projection is not None:
+            with torch.no_grad():
+                return log_probabilities(self.projection(picked[0]))
         return picked[0] if len(picked) == 1 else TopTokens(picked[0].long(), picked[1], picked[2])
 
     @property
@@ -71,6 +81,8 @@ def cached_reference(
         starts[row] = total
         total += lengths[row]
     values: list[Tensor] = []
+    # Asked before the intervention is off: adapters that are off do not count as trained.
+    projection = _frozen_projection(model) if top is None else None
     training = model.training
     model.eval()
     try:
@@ -78,17 +90,31 @@ def cached_reference(
         with torch.no_grad(), disabled(model):
             for first in range(0, len(order), ROWS_AT_ONCE):
                 chosen = order[first : first + ROWS_AT_ONCE]
-                logits, _, _ = answer_token_logits(model, examples.batch(chosen))
-                parts = _reduced(logits, top)
+                states, logits, _, _ = answer_token_states(model, examples.batch(chosen))
+                if not values and projection is not None and not _reproduces(projection, states, logits):
+                    projection = None
+                parts = (states,) if projection is not None else _reduced(logits, top)
                 if not values:
-                    _check_size(total, logits.shape[-1], top)
+                    _check_size(total, logits.shape[-1], top, states.shape[-1] if projection else None)
                     values = [part.new_empty(total, *part.shape[1:]) for part in parts]
                 place = starts[chosen[0]]
                 for value, part in zip(values, parts, strict=True):
                     value[place : place + len(part)] = part
     finally:
         model.train(training)
-    return CachedReference(starts, lengths, tuple(values))
+    return CachedReference(starts, lengths, tuple(values), projection)
+
+
+def _frozen_projection(model: nn.Module) -> nn.Module | None:
+    """The vocabulary projection, unless it or an adapter on it is trained."""
+    unwrapped: Any = model
+    projection: nn.Module = unwrapped.get_output_embeddings()
+    return None if any(value.requires_grad for value in projection.parameters()) else projection
+
+
+def _reproduces(projection: nn.Module, states: Tensor, logits: Tensor) -> bool:
+    """Whether logits are what the projection makes of the states; some models scale or cap them."""
+    return torch.allclose(projection(states), logits, rtol=1e-4, atol=1e-5)
 
 
 def _reduced(logits: Tensor, top: int | None) -> tuple[Tensor, ...]:
@@ -98,12 +124,13 @@ def _reduced(logits: Tensor, top: int | None) -> tuple[Tensor, ...]:
     return kept.ids.int(), kept.log_probabilities, kept.rest
 
 
-def _check_size(tokens: int, vocabulary: int, top: int | None) -> None:
-    needed = cache_bytes(tokens, vocabulary, top)
+def _check_size(tokens: int, vocabulary: int, top: int | None, width: int | None) -> None:
+    needed = cache_bytes(tokens, vocabulary, top, width)
     if needed > CACHE_LIMIT:
-        remedy = "reference_top: 64" if top is None else "a lower reference_top"
+        fitting = (CACHE_LIMIT // (4 * tokens) - 1) // 2
+        remedy = f"reference_top: {min(64, fitting)}, or " if fitting > 0 else ""
         raise InputError(
             f"training.reference: cached takes {needed / 2**20:.0f} MiB for {tokens} answer tokens and a "
             f"vocabulary of {vocabulary}, at most {CACHE_LIMIT / 2**20:.0f} MiB are allowed. "
-            f"Set {remedy}, or reference: adapter_off."
+            f"Set {remedy}reference: adapter_off."
         )

@@ -56,21 +56,28 @@ def answer_token_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor,
         Logits [tokens, vocabulary] and target ids [tokens], rows one after the other; answer mask
         [batch, columns] as in `answer_logits`.
     """
+    return answer_token_states(model, batch)[1:]
+
+
+def answer_token_states(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the vocabulary projection reads at answer tokens, [tokens, width], and `answer_token_logits`."""
     unwrapped: Any = model
     head = unwrapped.get_output_embeddings()
     first = int(batch.answer_mask.any(0).int().argmax())
     chosen = batch.answer_mask[:, first:]
+    states: list[Tensor] = []
 
     def only_answers(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden = given[0][:, -chosen.shape[1] - 1 : -1]
-        return (hidden[chosen.to(hidden.device)].unsqueeze(0), *given[1:])
+        states.append(hidden[chosen.to(hidden.device)])
+        return (states[0].unsqueeze(0), *given[1:])
 
     handle = head.register_forward_pre_hook(only_answers)
     try:
         logits, targets, mask = _answer_forward(model, batch)
     finally:
         handle.remove()
-    return logits[0], targets[mask], mask
+    return states[0], logits[0], targets[mask], mask
 
 
 def batch_nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

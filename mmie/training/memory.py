@@ -29,6 +29,8 @@ MARGIN = 1.25
 """A job asks for this times the plan, which is within a quarter of what was measured."""
 CACHE_LIMIT = 512 * 2**20
 """Most bytes that a cached reference may take."""
+AFTER_PROJECTION = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+"""Keys of `config.json` of models that do more than project final states, whose distributions are kept."""
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Linear layers of a Llama-like block."""
 
@@ -137,15 +139,18 @@ def plan_memory(shape: Shape) -> MemoryPlan:
     )
 
 
-def cache_bytes(tokens: int, vocabulary: int, top: int | None) -> int:
-    """Bytes of a cached reference: float32 log-probabilities, or an int32 id and one of each kept token.
+def cache_bytes(tokens: int, vocabulary: int, top: int | None, width: int | None = None) -> int:
+    """Bytes of a cached reference: float32 states, log-probabilities, or int32 ids and those of few tokens.
 
     Args:
         tokens: answer tokens of the rows.
         vocabulary: entries.
         top: tokens kept at each position, the rest in one number; None for all.
+        width: of the final states, where they are kept for distributions of all tokens.
     """
-    return tokens * 4 * (vocabulary if top is None else 2 * min(top, vocabulary) + 1)
+    if top is not None:
+        return tokens * 4 * (2 * min(top, vocabulary) + 1)
+    return tokens * 4 * (width or vocabulary)
 
 
 def check_budget(shape: Shape, budget: int) -> MemoryPlan:
@@ -247,8 +252,10 @@ def arm_megabytes(folder: str | Path, arm: Mapping[str, Any], *, longest: int, r
         trained = blocks * arm["rank"] * (3 * config["hidden_size"] + 1)
     at_once = max(training["forget_batch"], training["retain_batch"])
     at_once = min(at_once, training["micro_batch"] or at_once)
-    cached = training["reference"] == "cached"
-    reference = cache_bytes(rows * longest, vocabulary, training["reference_top"]) if cached else 0
+    reference = 0
+    if training["reference"] == "cached":
+        width = None if any(config.get(name) for name in AFTER_PROJECTION) else config["hidden_size"]
+        reference = cache_bytes(rows * longest, vocabulary, training["reference_top"], width)
     return job_megabytes(
         folder, trained=trained, rows=at_once, tokens=longest, answer_tokens=at_once * longest,
         reference=min(reference, CACHE_LIMIT),

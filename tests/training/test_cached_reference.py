@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import CohereConfig, CohereForCausalLM
 
 from mmie.errors import InputError
 from mmie.models.hooks import edit
@@ -37,10 +39,13 @@ def gradient(model: Any, shift: Any, sets: TrainingSets, top: int | None = None,
     return value.loss, shift.vector.grad.clone()
 
 
+@pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("objective", ["kl", "jsd"])
 def test_whole_distributions_give_loss_and_gradient_to_rounding(
-    objective: str, toy_model: Any, shift: Any, toy_sets: TrainingSets
+    objective: str, frozen: bool, toy_model: Any, shift: Any, toy_sets: TrainingSets
 ) -> None:
+    """From final states where the projection is frozen, else from log-probabilities."""
+    toy_model.lm_head.requires_grad_(not frozen)
     loss, exact = gradient(toy_model, shift, toy_sets, retain_objective=objective)
     cached, found = gradient(toy_model, shift, toy_sets, retain_objective=objective, reference="cached")
     assert cached == pytest.approx(loss, rel=1e-5) and loss > 0.001
@@ -62,13 +67,13 @@ def test_the_base_is_read_once_for_each_row_that_will_be_drawn(
 ) -> None:
     """Ten steps of four rows draw all twelve; a run of one step would read four."""
     read: list[int] = []
-    original = module.answer_token_logits
+    original = module.answer_token_states
 
     def counting(model: Any, batch: Any) -> Any:
         read.append(len(batch.input_ids))
         return original(model, batch)
 
-    monkeypatch.setattr(module, "answer_token_logits", counting)
+    monkeypatch.setattr(module, "answer_token_states", counting)
     options = {"forget_batch": 4, "retain_batch": 4, "learning_rate": 0.05, "reference": "cached"}
     for steps, rows in ((10, 12), (2, 8)):
         torch.nn.init.zeros_(shift.vector)
@@ -128,12 +133,47 @@ def test_a_cache_beyond_its_budget_is_refused_with_a_remedy_that_fits(
     tokens = sum(toy_sets.retain.answer_lengths)
     whole = cached_reference(toy_model, toy_sets.retain, range(12), None)
     lumped = cached_reference(toy_model, toy_sets.retain, range(12), 5)
+    states = cached_reference(toy_model.requires_grad_(False), toy_sets.retain, range(12), None)
     assert whole.bytes == cache_bytes(tokens, 64, None) == tokens * 64 * 4
     assert lumped.bytes == cache_bytes(tokens, 64, 5) == tokens * (5 * 8 + 4)
-    monkeypatch.setattr(module, "CACHE_LIMIT", whole.bytes - 1)
-    with pytest.raises(InputError, match=r"Set reference_top: 64, or reference: adapter_off"):
+    assert states.bytes == cache_bytes(tokens, 64, None, 16) == tokens * 16 * 4
+    monkeypatch.setattr(module, "CACHE_LIMIT", states.bytes - 1)
+    with pytest.raises(InputError, match=r"Set reference_top: 7, or reference: adapter_off"):
         cached_reference(toy_model, toy_sets.retain, range(12), None)
-    assert cached_reference(toy_model, toy_sets.retain, range(12), 5).bytes == lumped.bytes
+    assert cached_reference(toy_model, toy_sets.retain, range(12), 7).bytes < states.bytes
+    monkeypatch.setattr(module, "CACHE_LIMIT", 11 * tokens)
+    with pytest.raises(InputError, match=r"Set reference: adapter_off"):
+        cached_reference(toy_model, toy_sets.retain, range(12), 5)
+
+
+def test_a_model_that_scales_its_logits_has_its_distributions_kept(toy_sets: TrainingSets) -> None:
+    sizes = {
+        "vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2,
+    }  # fmt: skip
+    model = CohereForCausalLM(CohereConfig(**sizes, logit_scale=0.25)).eval().requires_grad_(False)
+    kept = cached_reference(model, toy_sets.retain, ROWS, None)
+    assert kept.projection is None
+    with torch.no_grad():
+        logits, _, _ = answer_token_logits(model, toy_sets.retain.batch(ROWS))
+    assert torch.allclose(kept.of(ROWS), logits.log_softmax(-1), atol=1e-5)
+
+
+def test_an_adapter_on_the_projection_does_not_reach_the_reference(
+    toy_model: Any, toy_sets: TrainingSets
+) -> None:
+    plain = cached_reference(toy_model.requires_grad_(False), toy_sets.retain, ROWS, None)
+    assert plain.projection is not None
+    adapted = get_peft_model(toy_model, LoraConfig(r=2, target_modules=["lm_head"]))
+    kept = cached_reference(adapted, toy_sets.retain, ROWS, None)
+    assert kept.projection is None
+    before = kept.of(ROWS)
+    with torch.no_grad():
+        for name, value in adapted.named_parameters():
+            if "lora_B" in name:
+                value.fill_(1.0)
+    assert torch.equal(kept.of(ROWS), before)
+    assert torch.allclose(before, plain.of(ROWS), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,7 @@ def test_the_job_of_an_arm_asks_for_more_than_one_was_measured_to_take() -> None
     smaller = arm_megabytes(NANO, _changed(micro_batch=4), longest=200, rows=3872)
     assert longer is not None and smaller is not None and asked < longer and smaller < longer
     cached = arm_megabytes(NANO, _changed(reference="cached"), longest=35, rows=3872)
-    # 3872 rows of 35 tokens and 4096 words would be 2 GB: the loop refuses more than 512 MiB.
-    assert cached is not None and cached - asked == pytest.approx(1.25 * 512 * 2**20 / 1e6, abs=1)
+    assert cached is not None and cached - asked == pytest.approx(1.25 * 3872 * 35 * 4 * 128 / 1e6, abs=1)
     lumped = arm_megabytes(NANO, _changed(reference="cached", reference_top=64), longest=35, rows=3872)
     assert lumped is not None and lumped - asked == pytest.approx(1.25 * 3872 * 35 * 516 / 1e6, abs=1)
 
