@@ -29,7 +29,7 @@ def train(batches: Iterator[Tensor], settings: Settings) -> Coder:
     sae = TopKSAE(settings.width, settings.latents, settings.k)
     count = len(settings.rows)
     rng = np.random.default_rng(settings.seed)
-    drawn = np.sort(rng.choice(count, settings.latents, replace=settings.latents > count))
+    drawn = rng.choice(count, settings.latents, replace=settings.latents > count)
     sae.initialise(
         settings.mean,
         torch.Generator().manual_seed(settings.seed),

@@ -56,10 +56,27 @@ class Trainer:
         self.screened = options.encoder == "auto" and isinstance(sae, TopKSAE) and screens(sae.b_dec)
         self.sparsity = GATE_WEIGHT if isinstance(sae, GatedSAE) else options.sparsity_weight or TARGET_WEIGHT
         self.losses: list[float] = []
+        self._turn = 0
 
     def dead(self) -> Tensor:
         """Latents without firing for longer than the window, [latents], bool."""
         return self.silent_for > self.window
+
+    def _next_dead(self) -> Tensor:
+        """Dead latents that the auxiliary loss of this step may revive, [latents], bool: `width` at most.
+
+        They take turns: with most latents dead, products with all of them would cost more than all else.
+        """
+        dead = self.dead()
+        places = dead.nonzero()[:, 0]
+        most = self.sae.width
+        if len(places) <= most:
+            return dead
+        start = self._turn % len(places)
+        self._turn += most
+        chosen = torch.zeros_like(dead)
+        chosen[places.roll(-start)[:most]] = True
+        return chosen
 
     def step(self, x: Tensor, at: int) -> None:
         """One update on rows [batch, width], the step `at` of the run.
@@ -87,7 +104,7 @@ class Trainer:
 
     def gradients(self, x: Tensor) -> Gradients:
         """Loss of rows [batch, width] and its gradients, without the decorrelation term."""
-        sae, dead, weight = self.sae, self.dead(), self.options.auxiliary_weight
+        sae, dead, weight = self.sae, self._next_dead(), self.options.auxiliary_weight
         if isinstance(sae, TopKSAE | BatchTopKSAE):
             return step_gradients(sae, x, self.variance, dead, weight, screened=self.screened)
         learnt = gated_loss if isinstance(sae, GatedSAE) else jumprelu_loss

@@ -201,6 +201,17 @@ def test_a_dead_latent_revives() -> None:
     assert fired_after.sum() > fired_before.sum() + 3
 
 
+def test_dead_latents_take_turns_and_none_is_left_out() -> None:
+    sae = TopKSAE(4, 32, 2)
+    trainer = Trainer(sae, SaeOptions(), 4.0, steps=10, budget=1000)
+    trainer.silent_for[:11] = 10**9
+    turns = [trainer._next_dead() for _ in range(3)]
+    assert [int(turn.sum()) for turn in turns] == [4, 4, 4]
+    assert torch.equal(turns[0] | turns[1] | turns[2], trainer.dead())
+    trainer.silent_for[4:] = 0
+    assert torch.equal(trainer._next_dead(), trainer.dead())
+
+
 def test_the_projected_gradient_is_orthogonal_to_its_row(write_store: Writer) -> None:
     x = torch.from_numpy(planted(200)[0])
     sae = TopKSAE(16, 32, 2)
