@@ -6,8 +6,8 @@
 Every trainer runs in a process and an environment of its own on the same cached rows in the same order,
 with one thread. First each trainer's learning rate is swept alike, on the whole budget; the best rate is
 the one with the lowest held-out FVU among those with a dead share of at most 0.3. Then speed is measured
-in interleaved repeats at that rate, in tokens per CPU-second. The last column names the rate at which MMIE has
-neither a higher FVU nor a higher dead share than a peer at its best rate, if one of those swept is such.
+in interleaved repeats at that rate, in tokens per CPU-second. The last column names the rate at which MMIE
+has neither a higher FVU nor a higher dead share than a peer at its best rate, if a rate swept is such.
 """
 
 from __future__ import annotations

@@ -56,13 +56,15 @@ class SparseAutoencoder(nn.Module, ABC):
         Args:
             centre: [width].
             generator: of the random directions.
-            rows: one row of the data for each latent, [latents, width]; not read at a share of 0.
+            rows: one row of the data for each latent, [latents, width]; None: random directions alone.
             data_share: weight of the data's direction; the random one has the rest.
         """
         directions = functional.normalize(torch.randn(self.latents, self.width, generator=generator), dim=1)
-        if data_share:
-            assert rows is not None and rows.shape == directions.shape
-            towards = functional.normalize(rows - centre, dim=1)
+        if rows is not None and data_share:
+            towards = rows - centre
+            lengths = towards.norm(dim=1, keepdim=True)
+            # A row at the centre has no direction.
+            towards = torch.where(lengths > 0, towards / lengths, directions)
             directions.lerp_(towards, data_share)
         self.w_dec.copy_(functional.normalize(directions, dim=1))
         self.w_enc.copy_(self.w_dec)

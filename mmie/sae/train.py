@@ -61,8 +61,12 @@ def train_sae(
     mean, variance, scale = _moments(store)
     centre = mean if options.centre == "mean" else geometric_median(_sample(store, options))
     generator = torch.Generator().manual_seed(seed_from("sae weights", options.seed, store.layer) % 2**62)
-    drawn = _rows_of_latents(store, options, training_rows, latents) * scale
-    sae.initialise(centre * scale, generator, rows=drawn, data_share=options.data_share)
+    sae.initialise(
+        centre * scale,
+        generator,
+        rows=_rows_of_latents(store, options, training_rows, latents) * scale,
+        data_share=options.data_share,
+    )
     steps = math.ceil(len(training_rows) / options.batch_size) * options.epochs
     trainer = Trainer(sae, options, variance * scale**2, steps=steps, budget=budget)
     for at, rows in enumerate(_shuffled(store, options, training_rows)):
@@ -108,8 +112,9 @@ def _divide(store: ActivationStore, options: SaeOptions, calibrates: bool) -> tu
 def _rows_of_latents(
     store: ActivationStore, options: SaeOptions, training_rows: np.ndarray, latents: int
 ) -> Tensor:
-    """A training row for each latent, [latents, width]; none twice where there are enough."""
+    """A training row for each latent, [latents, width]; no place is drawn twice where there are enough."""
     rng = np.random.default_rng(seed_from("sae rows of latents", options.seed, store.layer))
+    # Not sorted: the inner widths of a Matryoshka autoencoder would start at one language alone.
     return store[rng.choice(training_rows, latents, replace=latents > len(training_rows))]
 
 

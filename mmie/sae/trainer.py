@@ -137,7 +137,7 @@ class Trainer:
     def _prepare(self, x: Tensor) -> None:
         """Scale the tied encoder so that its first reconstructions are as long as they should be.
 
-        k codes of random directions overshoot; which latents fire does not depend on the factor.
+        The sum of k codes overshoots; which latents fire does not depend on the factor.
         """
         sae = self.sae
         values, indices = largest(sae.pre_activations(x), sae.k)

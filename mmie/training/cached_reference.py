@@ -1,10 +1,9 @@
 """Next-token distributions of the base at the answers of retain rows, computed once a run.
 
-The base does not change while an intervention is trained, so neither do they. Whole, they give the
-divergence of `reference: adapter_off` to rounding: kept are the final states, which the vocabulary
-projection turns into distributions when they are asked for, or the distributions themselves where the model
-does more than project or the projection is trained. Reduced to the most likely tokens they give a lower
-bound.
+The base does not change while an intervention is trained, so neither do they. What is kept are final states,
+which the vocabulary projection turns into distributions when they are asked for. Where the model does more
+than project, or the projection is trained, the distributions are kept themselves. Both give the divergence of
+`reference: adapter_off` to rounding. Reduced to the most likely tokens, distributions give a lower bound.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from mmie.objectives.masking import log_probabilities
 from mmie.objectives.retain import TopTokens, top_tokens
 from mmie.training.batches import Examples
 from mmie.training.forward import answer_token_states
-from mmie.training.memory import CACHE_LIMIT, cache_bytes
+from mmie.training.memory import CACHE_LIMIT
 
 ROWS_AT_ONCE = 64
 """Rows of a forward pass while it is filled."""
@@ -41,6 +40,8 @@ class CachedReference:
     probability of the rest."""
     projection: nn.Module | None = None
     """What makes logits of final states; None where these are not what is kept."""
+    device: torch.device | None = None
+    """Where the model returns logits, which need not be where it computes them."""
 
     def of(self, rows: Sequence[int]) -> Tensor | TopTokens:
         """Log-probabilities of the answer tokens of rows, one row after the other."""
@@ -48,7 +49,7 @@ class CachedReference:
         picked = [value[index.to(value.device)] for value in self.values]
         if self.projection is not None:
             with torch.no_grad():
-                return log_probabilities(self.projection(picked[0]))
+                return log_probabilities(self.projection(picked[0]).to(self.device))
         return picked[0] if len(picked) == 1 else TopTokens(picked[0].long(), picked[1], picked[2])
 
     @property
@@ -81,6 +82,7 @@ def cached_reference(
         starts[row] = total
         total += lengths[row]
     values: list[Tensor] = []
+    device: torch.device | None = None
     # Asked before the intervention is off: adapters that are off do not count as trained.
     projection = _frozen_projection(model) if top is None else None
     training = model.training
@@ -95,14 +97,15 @@ def cached_reference(
                     projection = None
                 parts = (states,) if projection is not None else _reduced(logits, top)
                 if not values:
-                    _check_size(total, logits.shape[-1], top, states.shape[-1] if projection else None)
+                    _check_size(total, parts, top, "final states" if projection else "distributions")
                     values = [part.new_empty(total, *part.shape[1:]) for part in parts]
+                    device = logits.device
                 place = starts[chosen[0]]
                 for value, part in zip(values, parts, strict=True):
                     value[place : place + len(part)] = part
     finally:
         model.train(training)
-    return CachedReference(starts, lengths, tuple(values), projection)
+    return CachedReference(starts, lengths, tuple(values), projection, device)
 
 
 def _frozen_projection(model: nn.Module) -> nn.Module | None:
@@ -114,7 +117,8 @@ def _frozen_projection(model: nn.Module) -> nn.Module | None:
 
 def _reproduces(projection: nn.Module, states: Tensor, logits: Tensor) -> bool:
     """Whether logits are what the projection makes of the states; some models scale or cap them."""
-    return torch.allclose(projection(states), logits, rtol=1e-4, atol=1e-5)
+    # Some models return logits on another device or in another type than they compute them in.
+    return torch.allclose(projection(states).to(logits), logits, rtol=1e-4, atol=1e-5)
 
 
 def _reduced(logits: Tensor, top: int | None) -> tuple[Tensor, ...]:
@@ -124,13 +128,13 @@ def _reduced(logits: Tensor, top: int | None) -> tuple[Tensor, ...]:
     return kept.ids.int(), kept.log_probabilities, kept.rest
 
 
-def _check_size(tokens: int, vocabulary: int, top: int | None, width: int | None) -> None:
-    needed = cache_bytes(tokens, vocabulary, top, width)
+def _check_size(tokens: int, parts: Sequence[Tensor], top: int | None, kept: str) -> None:
+    needed = tokens * sum(part[0].numel() * part.element_size() for part in parts)
     if needed > CACHE_LIMIT:
         fitting = (CACHE_LIMIT // (4 * tokens) - 1) // 2
-        remedy = f"reference_top: {min(64, fitting)}, or " if fitting > 0 else ""
+        remedy = f"reference_top: {min(64, fitting)} (kl only), or " if fitting > 0 else ""
         raise InputError(
-            f"training.reference: cached takes {needed / 2**20:.0f} MiB for {tokens} answer tokens and a "
-            f"vocabulary of {vocabulary}, at most {CACHE_LIMIT / 2**20:.0f} MiB are allowed. "
-            f"Set {remedy}reference: adapter_off."
+            f"training.reference: cached takes {needed / 2**20:.0f} MiB for the "
+            f"{f'{top} most likely tokens' if top else kept} at {tokens} answer tokens, at most "
+            f"{CACHE_LIMIT / 2**20:.0f} MiB are allowed. Set {remedy}reference: adapter_off."
         )

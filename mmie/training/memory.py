@@ -29,7 +29,9 @@ MARGIN = 1.25
 """A job asks for this times the plan, which is within a quarter of what was measured."""
 CACHE_LIMIT = 512 * 2**20
 """Most bytes that a cached reference may take."""
-AFTER_PROJECTION = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+AFTER_PROJECTION = (
+    "logit_scale", "logits_scaling", "lm_head_multiplier", "final_logit_softcapping", "logits_soft_cap",
+)  # fmt: skip
 """Keys of `config.json` of models that do more than project final states, whose distributions are kept."""
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Linear layers of a Llama-like block."""
@@ -254,7 +256,8 @@ def arm_megabytes(folder: str | Path, arm: Mapping[str, Any], *, longest: int, r
     at_once = min(at_once, training["micro_batch"] or at_once)
     reference = 0
     if training["reference"] == "cached":
-        width = None if any(config.get(name) for name in AFTER_PROJECTION) else config["hidden_size"]
+        projects = all(config.get(name) in (None, 1) for name in AFTER_PROJECTION)
+        width = config["hidden_size"] if projects else None
         reference = cache_bytes(rows * longest, vocabulary, training["reference_top"], width)
     return job_megabytes(
         folder, trained=trained, rows=at_once, tokens=longest, answer_tokens=at_once * longest,

@@ -133,6 +133,21 @@ def test_decoder_rows_start_between_a_random_direction_and_a_row_of_the_data() -
     assert torch.allclose(starts[1.0], towards, atol=1e-6)
     halfway = torch.nn.functional.normalize(starts[0.0] + towards, dim=1)
     assert torch.allclose(starts[0.5], halfway, atol=1e-6)
+    rows[3] = centre
+    sae = TopKSAE(16, 32, 2)
+    sae.initialise(centre, torch.Generator().manual_seed(0), rows=rows, data_share=1.0)
+    assert torch.allclose(sae.w_dec[3], starts[0.0][3])
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
+def test_training_starts_at_training_rows_in_its_own_scale(write_store: Writer, architecture: str) -> None:
+    store = write_store({"hi": planted(400)[0]})
+    frozen = {"architecture": architecture, "data_share": 1.0, "learning_rate": 1e-12, "epochs": 5}
+    options = SaeOptions(**{**vars(QUICK), **frozen})
+    sae, _ = train_sae(store, options)
+    training, _ = _divide(store, options, architecture == "batchtopk")
+    towards = torch.nn.functional.normalize(store[training] - store[np.arange(400)].mean(0), dim=1)
+    assert float((sae.w_dec @ towards.T).max(dim=1).values.min()) > 0.9999
 
 
 def test_latents_start_at_training_rows_none_twice(write_store: Writer) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import CohereConfig, CohereForCausalLM
+from transformers import CohereConfig, CohereForCausalLM, LlamaForCausalLM
 
 from mmie.errors import InputError
 from mmie.models.hooks import edit
@@ -62,10 +62,12 @@ def test_the_most_likely_tokens_give_a_lower_bound_that_closes_with_their_number
     assert bounds[-1] == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
 def test_the_base_is_read_once_for_each_row_that_will_be_drawn(
-    toy_model: Any, shift: Any, toy_sets: TrainingSets, monkeypatch: pytest.MonkeyPatch
+    frozen: bool, toy_model: Any, shift: Any, toy_sets: TrainingSets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten steps of four rows draw all twelve; a run of one step would read four."""
+    toy_model.requires_grad_(not frozen)
     read: list[int] = []
     original = module.answer_token_states
 
@@ -86,9 +88,11 @@ def test_the_base_is_read_once_for_each_row_that_will_be_drawn(
         assert history["retain_loss"].iloc[0] == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
 def test_the_intervention_is_off_while_the_cache_is_filled(
-    toy_model: Any, shift: Any, toy_sets: TrainingSets
+    frozen: bool, toy_model: Any, shift: Any, toy_sets: TrainingSets
 ) -> None:
+    toy_model.requires_grad_(not frozen)
     plain = cached_reference(toy_model, toy_sets.retain, ROWS, None)
     torch.nn.init.constant_(shift.vector, 5.0)
     with edit(toy_model, {0: shift}):
@@ -97,9 +101,16 @@ def test_the_intervention_is_off_while_the_cache_is_filled(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
 def test_a_killed_run_goes_on_with_the_same_reference(
-    tmp_path: Path, toy_model: Any, shift: Any, toy_sets: TrainingSets, monkeypatch: pytest.MonkeyPatch
+    frozen: bool,
+    tmp_path: Path,
+    toy_model: Any,
+    shift: Any,
+    toy_sets: TrainingSets,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    toy_model.requires_grad_(not frozen)
     settings = TrainingSettings(
         steps=6, forget_batch=4, retain_batch=4, learning_rate=0.05, reference="cached", checkpoint_every=2
     )
@@ -138,11 +149,11 @@ def test_a_cache_beyond_its_budget_is_refused_with_a_remedy_that_fits(
     assert lumped.bytes == cache_bytes(tokens, 64, 5) == tokens * (5 * 8 + 4)
     assert states.bytes == cache_bytes(tokens, 64, None, 16) == tokens * 16 * 4
     monkeypatch.setattr(module, "CACHE_LIMIT", states.bytes - 1)
-    with pytest.raises(InputError, match=r"Set reference_top: 7, or reference: adapter_off"):
+    with pytest.raises(InputError, match=r"final states .* Set reference_top: 7 \(kl only\), or reference"):
         cached_reference(toy_model, toy_sets.retain, range(12), None)
     assert cached_reference(toy_model, toy_sets.retain, range(12), 7).bytes < states.bytes
     monkeypatch.setattr(module, "CACHE_LIMIT", 11 * tokens)
-    with pytest.raises(InputError, match=r"Set reference: adapter_off"):
+    with pytest.raises(InputError, match=r"5 most likely tokens .* Set reference: adapter_off"):
         cached_reference(toy_model, toy_sets.retain, range(12), 5)
 
 
@@ -157,6 +168,38 @@ def test_a_model_that_scales_its_logits_has_its_distributions_kept(toy_sets: Tra
     with torch.no_grad():
         logits, _, _ = answer_token_logits(model, toy_sets.retain.batch(ROWS))
     assert torch.allclose(kept.of(ROWS), logits.log_softmax(-1), atol=1e-5)
+
+
+class Upcasting(LlamaForCausalLM):
+    """Returns float32 logits whatever it computes in, as some families do."""
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        output = super().forward(*given, **named)
+        output.logits = output.logits.float()
+        return output
+
+
+def test_states_in_half_precision_give_the_distributions_of_the_model(
+    toy_model: Any, toy_sets: TrainingSets
+) -> None:
+    model = Upcasting(toy_model.config).eval().requires_grad_(False).to(torch.bfloat16)
+    kept = cached_reference(model, toy_sets.retain, ROWS, None)
+    assert kept.projection is not None and kept.values[0].dtype == torch.bfloat16
+    with torch.no_grad():
+        logits, _, _ = answer_token_logits(model, toy_sets.retain.batch(ROWS))
+    assert torch.allclose(kept.of(ROWS), logits.log_softmax(-1), atol=1e-2)
+
+
+def test_full_training_of_a_tied_projection_keeps_distributions(
+    toy_model: Any, toy_sets: TrainingSets
+) -> None:
+    toy_model.requires_grad_(True)
+    kept = cached_reference(toy_model, toy_sets.retain, ROWS, None)
+    before = kept.of(ROWS)
+    with torch.no_grad():
+        toy_model.model.embed_tokens.weight.mul_(2.0)
+    assert kept.projection is None
+    assert torch.equal(kept.of(ROWS), before)
 
 
 def test_an_adapter_on_the_projection_does_not_reach_the_reference(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,26 @@ def test_the_job_of_an_arm_asks_for_more_than_one_was_measured_to_take() -> None
     assert longer is not None and smaller is not None and asked < longer and smaller < longer
     cached = arm_megabytes(NANO, _changed(reference="cached"), longest=35, rows=3872)
     assert cached is not None and cached - asked == pytest.approx(1.25 * 3872 * 35 * 4 * 128 / 1e6, abs=1)
+    # 3872 rows of 3500 tokens would be 7 GB: the loop refuses more than 512 MiB.
+    capped = arm_megabytes(NANO, _changed(reference="cached"), longest=3500, rows=3872)
+    uncached = arm_megabytes(NANO, LORA, longest=3500, rows=3872)
+    assert capped is not None and uncached is not None
+    assert capped - uncached == pytest.approx(1.25 * 512 * 2**20 / 1e6, abs=1)
     lumped = arm_megabytes(NANO, _changed(reference="cached", reference_top=64), longest=35, rows=3872)
     assert lumped is not None and lumped - asked == pytest.approx(1.25 * 3872 * 35 * 516 / 1e6, abs=1)
+
+
+@pytest.mark.parametrize(("scale", "numbers"), [(1.0, 128), (0.25, 4096)])
+def test_distributions_are_planned_where_logits_are_scaled(
+    tmp_path: Path, scale: float, numbers: int
+) -> None:
+    shutil.copytree(NANO, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "logit_scale": scale}))
+    asked = arm_megabytes(tmp_path, LORA, longest=10, rows=100)
+    cached = arm_megabytes(tmp_path, _changed(reference="cached"), longest=10, rows=100)
+    assert asked is not None and cached is not None
+    assert cached - asked == pytest.approx(1.25 * 1000 * 4 * numbers / 1e6, abs=1)
 
 
 def test_the_edit_of_the_stream_has_a_plan_and_what_was_never_measured_has_none() -> None:
