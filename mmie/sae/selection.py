@@ -70,13 +70,16 @@ def _places_of_largest(values: Tensor, k: int) -> Tensor:
     # Value and column in one integer: NumPy partitions integers by vector instructions, torch does not.
     bits, key, width = KEYS[values.dtype]
     signed = values.view(bits)
-    ordered = signed ^ ((signed >> (8 * signed.element_size() - 1)) & torch.iinfo(bits).max)
-    # As in topk, what is no number comes first, so that the loss shows it.
-    ordered.masked_fill_(values.isnan(), torch.iinfo(bits).max)
-    keys = (ordered.to(key) << width) | torch.arange(values.shape[1], dtype=key)
+    ordered = signed >> (8 * signed.element_size() - 1)
+    ordered.bitwise_and_(torch.iinfo(bits).max).bitwise_xor_(signed)
+    # As in topk, what is no number comes first, so that the loss shows it; a single one makes the sum one.
+    if values.sum().isnan():
+        ordered.masked_fill_(values.isnan(), torch.iinfo(bits).max)
+    keys = ordered.to(key).bitwise_left_shift_(width)
+    keys.bitwise_or_(torch.arange(values.shape[1], dtype=key))
     partitioned = keys.numpy()
     partitioned.partition(values.shape[1] - k, axis=1)
-    return (keys[:, values.shape[1] - k :] & ((1 << width) - 1)).long()
+    return keys[:, values.shape[1] - k :].bitwise_and((1 << width) - 1).long()
 
 
 def select_per_row(u: Tensor, k: int) -> Selection:
