@@ -1,7 +1,7 @@
 """Which latents fire in a training batch: the largest pre-activations of each row, or of the batch.
 
 On processors with bfloat16 dot products the dense encode, which is the limit of a training step, may be
-a screen: it proposes a quarter more latents than fire, and their pre-activations are computed in float32.
+a screen in bfloat16: it chooses the latents that fire, and their pre-activations are computed in float32.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from torch import Tensor
 
 GROUP = 8
 """Columns that share a maximum in `largest`."""
-SPARE = 0.25
-"""Candidates that a screen keeps beyond those that fire, as a share."""
-SPARE_LEAST = 4
 SAMPLE = 64
 """Rows that tell where the batch's threshold lies."""
 LONGEST = 2**16
@@ -89,15 +86,14 @@ def select_per_row(u: Tensor, k: int) -> Selection:
 
 
 def select_per_row_screened(centred: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> Selection:
-    """As `select_per_row` of W_enc centred + b_enc, from candidates that a bfloat16 product proposes.
+    """As `select_per_row` of W_enc centred + b_enc, chosen by a bfloat16 product.
 
-    Values are float32. A latent is missed only where rounding moves it behind a quarter of k others.
+    Values are float32. Another latent than in float32 is chosen only where rounding decides, among those
+    that fire least.
     """
     rough = torch.addmm(b_enc.bfloat16(), centred.bfloat16(), w_enc.bfloat16().T)
-    _, candidates = largest(rough, min(k + max(SPARE_LEAST, round(SPARE * k)), len(w_enc)))
-    exact = dot_products(centred, w_enc, candidates) + b_enc[candidates]
-    at = _places_of_largest(exact, k)
-    return _by_row(exact.gather(1, at), candidates.gather(1, at))
+    _, indices = largest(rough, k)
+    return _by_row(dot_products(centred, w_enc, indices) + b_enc[indices], indices)
 
 
 def select_per_batch(u: Tensor, k: int) -> Selection:

@@ -72,7 +72,7 @@ def test_selected_by_hand() -> None:
     assert (found.rows.tolist(), found.latents.tolist(), found.values.tolist()) == ([0, 0], [0, 1], [3, 1])
 
 
-def test_a_screen_proposes_what_a_full_product_selects() -> None:
+def test_a_screen_selects_what_a_full_product_does_but_for_rounding() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 64, generator=generator)
     weights = torch.nn.functional.normalize(torch.randn(512, 64, generator=generator))
@@ -81,7 +81,14 @@ def test_a_screen_proposes_what_a_full_product_selects() -> None:
     exact, screened = select_per_row(u, 16), select_per_row_screened(x, weights, bias, 16)
     assert torch.allclose(u[screened.rows, screened.latents], screened.values, atol=1e-5)
     pairs = [set(zip(one.rows.tolist(), one.latents.tolist(), strict=True)) for one in (exact, screened)]
-    assert len(pairs[0] & pairs[1]) >= 0.999 * len(pairs[0])
+    assert len(pairs[0] & pairs[1]) >= 0.98 * len(pairs[0])
+    least = u.sort(descending=True).values[:, 15]
+    # Inputs of length 8 and weights of length 1, each rounded to 8 bits, and a result that is once more.
+    rounding = 4 * 2**-8
+    for row, latent in pairs[0] - pairs[1]:
+        assert u[row, latent] - least[row] < rounding
+    for row, latent in pairs[1] - pairs[0]:
+        assert least[row] - u[row, latent] < rounding
 
 
 def test_the_fused_products_equal_the_portable_ones() -> None:
