@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmie.sae import selection
 from mmie.sae.selection import (
     _pair_products_fused,
     _pair_products_gathered,
@@ -91,7 +92,9 @@ def test_a_screen_selects_what_a_full_product_does_but_for_rounding() -> None:
         assert least[row] - u[row, latent] < rounding
 
 
-def test_the_fused_products_equal_the_portable_ones() -> None:
+@pytest.mark.parametrize("cached", [2**20, 0])
+def test_the_fused_products_equal_the_portable_ones(cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "CACHED", cached)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 8, generator=generator).double()
     weights = torch.randn(24, 8, generator=generator).double()
