@@ -58,6 +58,8 @@ class SparseAutoencoder(nn.Module, ABC):
             generator: of the random directions.
             rows: one row of the data for each latent, [latents, width]; None: random directions alone.
             data_share: weight of the data's direction; the random one has the rest.
+
+        Source of the mixture: datapoint initialisation, https://osu-nlp-group.github.io/saev.
         """
         directions = functional.normalize(torch.randn(self.latents, self.width, generator=generator), dim=1)
         if rows is not None and data_share:

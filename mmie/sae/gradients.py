@@ -74,7 +74,7 @@ def step_gradients(
     """Value and gradients of `loss`; arguments as there.
 
     Args:
-        screened: propose the latents of a TopK autoencoder in bfloat16 (`select_per_row_screened`).
+        screened: choose the latents of a TopK autoencoder in bfloat16 (`select_per_row_screened`).
     """
     centred = x - sae.b_dec
     if screened and isinstance(sae, TopKSAE):
