@@ -82,7 +82,7 @@ def main() -> None:
         )
         print(f"product alone, {dtype}: {operations / limits[dtype] / 1e12:.3f} TFLOP/s")
     step = seconds(lambda: trainer.step(x, 1), options.device, options.repeats)
-    print(f"step: {options.batch / step:,.0f} tokens/s, screened: {trainer.screened}")
+    print(f"step: {options.batch / step:,.0f} tokens/s, screened: {trainer.screen is not None}")
     for dtype, limit in limits.items():
         print(f"share of the {dtype} product's rate: {limit / step:.0%}")
     print(parts(trainer, x, 12))

@@ -16,11 +16,12 @@ from torch.nn import functional
 from mmie.sae.auxiliary import auxiliary_gradients, auxiliary_loss
 from mmie.sae.jumprelu import BatchTopKSAE, MatryoshkaSAE
 from mmie.sae.selection import (
+    Screen,
     Selection,
     pair_products,
+    rows_in_cache,
     select_per_batch,
     select_per_row,
-    select_per_row_screened,
 )
 from mmie.sae.topk import TopKSAE
 
@@ -69,16 +70,19 @@ def step_gradients(
     dead: Tensor,
     weight: float,
     *,
-    screened: bool = False,
+    screen: Screen | None = None,
+    into: tuple[Tensor, Tensor] | None = None,
 ) -> Gradients:
     """Value and gradients of `loss`; arguments as there.
 
     Args:
-        screened: choose the latents of a TopK autoencoder in bfloat16 (`select_per_row_screened`).
+        screen: chooses the latents of a TopK autoencoder in its place.
+        into: memory that the gradients of decoder and encoder are written to, each [latents, width];
+            None: fresh memory.
     """
     centred = x - sae.b_dec
-    if screened and isinstance(sae, TopKSAE):
-        chosen = select_per_row_screened(centred, sae.w_enc, sae.b_enc, sae.k)
+    if screen is not None and isinstance(sae, TopKSAE):
+        chosen = screen.select(centred, sae.w_enc, sae.b_enc, sae.k)
     else:
         chosen = _select(sae, torch.addmm(sae.b_enc, centred, sae.w_enc.T))
     bags, chosen = _bags(sae, chosen, len(x))
@@ -98,9 +102,8 @@ def step_gradients(
     grad_bias = grad_out[0].sum(0)
     grad_out = grad_out.reshape(-1, sae.width)
     grad_code = pair_products(grad_out, sae.w_dec, bags, chosen.latents) * firing
-    w_dec, w_enc, b_enc = _weight_gradients(
-        sae.latents, chosen, bags, (codes, grad_out), (grad_code, centred)
-    )
+    w_dec, w_enc = into or (torch.empty_like(sae.w_dec), torch.empty_like(sae.w_enc))
+    b_enc = _weight_gradients(chosen, bags, (codes, grad_out, w_dec), (grad_code, centred, w_enc))
     auxiliary, extra = auxiliary_gradients(sae, errors[-1], centred, dead, weight)
     if extra is not None:
         w_dec[dead] += extra.w_dec
@@ -133,26 +136,48 @@ def _bags(sae: TopKFamily, chosen: Selection, batch: int) -> tuple[Tensor, Selec
 
 
 def _weight_gradients(
-    latents: int,
     chosen: Selection,
     bags: Tensor,
-    decoder: tuple[Tensor, Tensor],
-    encoder: tuple[Tensor, Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
+    decoder: tuple[Tensor, Tensor, Tensor],
+    encoder: tuple[Tensor, Tensor, Tensor],
+) -> Tensor:
     """Gradients of decoder, encoder and encoder bias: sums over the rows where a latent is selected.
 
     One sort serves both weight matrices, since both are touched at the same places.
+
+    Args:
+        chosen: selected pairs.
+        bags: of each pair, its row in the decoder's gradient.
+        decoder: codes [pairs], gradient of the reconstruction [bags, width], and where the decoder's
+            gradient is written, [latents, width].
+        encoder: gradient of the codes [pairs], centred rows [batch, width], and where the encoder's is.
+
+    Returns:
+        The gradient of the encoder bias, [latents].
     """
+    codes, grad_out, w_dec = decoder
+    grad_code, centred, w_enc = encoder
     ordered, order = chosen.latents.sort(stable=True)
-    starts = torch.searchsorted(ordered, torch.arange(latents, device=ordered.device))
-    codes, grad_out = decoder
-    grad_code, centred = encoder
+    starts = torch.searchsorted(ordered, torch.arange(len(w_dec) + 1, device=ordered.device))
     pulls = grad_code[order]
-    w_dec = functional.embedding_bag(
-        bags[order], grad_out, starts, per_sample_weights=codes[order], mode="sum"
-    )
-    w_enc = functional.embedding_bag(
-        chosen.rows[order], centred, starts, per_sample_weights=pulls, mode="sum"
-    )
-    b_enc = torch.zeros(latents, dtype=pulls.dtype, device=pulls.device).index_add_(0, ordered, pulls)
-    return w_dec, w_enc, b_enc
+    _sums_by_latent(starts, bags[order], codes[order], grad_out, w_dec)
+    _sums_by_latent(starts, chosen.rows[order], pulls, centred, w_enc)
+    return torch.zeros(len(w_dec), dtype=pulls.dtype, device=pulls.device).index_add_(0, ordered, pulls)
+
+
+def _sums_by_latent(starts: Tensor, rows: Tensor, weights: Tensor, values: Tensor, into: Tensor) -> None:
+    """into[j] = sum of weights[p] values[rows[p]] over the pairs p from starts[j] to starts[j + 1].
+
+    Some latents at a time: their sums then come from memory that was used before.
+    """
+    at_once = rows_in_cache(into)
+    for first in range(0, len(into), at_once):
+        last = min(first + at_once, len(into))
+        begin, end = int(starts[first]), int(starts[last])
+        into[first:last] = functional.embedding_bag(
+            rows[begin:end],
+            values,
+            starts[first:last] - begin,
+            per_sample_weights=weights[begin:end],
+            mode="sum",
+        )

@@ -44,6 +44,11 @@ def screens(x: Tensor) -> bool:
     return x.device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
+def rows_in_cache(weights: Tensor) -> int:
+    """How many rows of a matrix [rows, width] to work on at once; on a GPU all."""
+    return max(1, CACHED // weights.shape[1] if weights.device.type == "cpu" else len(weights))
+
+
 def largest(u: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest values of each row and their columns, each [rows, k], in no order.
 
@@ -87,15 +92,28 @@ def select_per_row(u: Tensor, k: int) -> Selection:
     return _by_row(values, indices)
 
 
-def select_per_row_screened(centred: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> Selection:
-    """As `select_per_row` of W_enc centred + b_enc, chosen by a bfloat16 product.
+class Screen:
+    """Chooses latents by a bfloat16 product; their pre-activations are float32.
 
-    Values are float32. Another latent than in float32 is chosen only where rounding decides, among those
-    that fire least.
+    Another latent than in float32 is chosen only where rounding decides, among those that fire least.
+    The bfloat16 weights and the product stay in memory between calls: the system hands out fresh memory
+    page by page, which takes longer than filling it.
     """
-    rough = torch.addmm(b_enc.bfloat16(), centred.bfloat16(), w_enc.bfloat16().T)
-    _, indices = largest(rough, k)
-    return _by_row(dot_products(centred, w_enc, indices) + b_enc[indices], indices)
+
+    def __init__(self) -> None:
+        self._weights = self._product = torch.empty(0, 0, dtype=torch.bfloat16)
+
+    def select(self, centred: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> Selection:
+        """As `select_per_row` of W_enc centred + b_enc, for centred [rows, width]."""
+        if self._weights.shape != w_enc.shape:
+            self._weights = torch.empty_like(w_enc, dtype=torch.bfloat16)
+        if len(self._product) < len(centred) or self._product.shape[1] != len(w_enc):
+            self._product = self._weights.new_empty(len(centred), len(w_enc))
+        product = self._product[: len(centred)]
+        self._weights.copy_(w_enc)
+        torch.addmm(b_enc.bfloat16(), centred.bfloat16(), self._weights.T, out=product)
+        _, indices = largest(product, k)
+        return _by_row(dot_products(centred, w_enc, indices) + b_enc[indices], indices)
 
 
 def select_per_batch(u: Tensor, k: int) -> Selection:

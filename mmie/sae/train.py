@@ -84,7 +84,7 @@ def train_sae(
         "latents": latents,
         "steps": steps,
         "learning_rate": trainer.rate,
-        "encoder": "bfloat16 screen" if trainer.screened else "float32",
+        "encoder": "bfloat16 screen" if trainer.screen else "float32",
         "centre": options.centre,
         "data_share": options.data_share,
         "input_scale": scale,

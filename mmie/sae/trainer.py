@@ -15,7 +15,7 @@ from mmie.sae.gated import GatedSAE
 from mmie.sae.gradients import Gradients, step_gradients
 from mmie.sae.jumprelu import BatchTopKSAE, JumpReLUSAE
 from mmie.sae.options import SaeOptions
-from mmie.sae.selection import largest, screens
+from mmie.sae.selection import Screen, largest, rows_in_cache, screens
 from mmie.sae.threshold_losses import autograd_gradients, gated_loss, jumprelu_loss
 from mmie.sae.topk import TopKSAE
 
@@ -53,7 +53,8 @@ class Trainer:
         self.window = options.dead_window * budget
         device = sae.b_dec.device
         self.silent_for = torch.zeros(sae.latents, dtype=torch.long, device=device)
-        self.screened = options.encoder == "auto" and isinstance(sae, TopKSAE) and screens(sae.b_dec)
+        screened = options.encoder == "auto" and isinstance(sae, TopKSAE) and screens(sae.b_dec)
+        self.screen = Screen() if screened else None
         self.sparsity = GATE_WEIGHT if isinstance(sae, GatedSAE) else options.sparsity_weight or TARGET_WEIGHT
         self.losses: list[float] = []
         self._turn = 0
@@ -106,7 +107,10 @@ class Trainer:
         """Loss of rows [batch, width] and its gradients, without the decorrelation term."""
         sae, dead, weight = self.sae, self._next_dead(), self.options.auxiliary_weight
         if isinstance(sae, TopKSAE | BatchTopKSAE):
-            return step_gradients(sae, x, self.variance, dead, weight, screened=self.screened)
+            # The last step's gradients have served; a step in fresh memory takes half as long again.
+            last = sae.w_dec.grad, sae.w_enc.grad
+            into = None if last[0] is None or last[1] is None else (last[0], last[1])
+            return step_gradients(sae, x, self.variance, dead, weight, screen=self.screen, into=into)
         learnt = gated_loss if isinstance(sae, GatedSAE) else jumprelu_loss
         value, codes = learnt(sae, x, self.variance, dead, weight, self.sparsity)  # type: ignore[arg-type]
         return autograd_gradients(sae, value, codes)
@@ -121,8 +125,9 @@ class Trainer:
         if self.options.decorrelation:
             gradient.add_(decoder_overlap_gradient(sae.w_dec), alpha=self.options.decorrelation)
             found.loss.add_(self.options.decorrelation * decoder_overlap(sae.w_dec))
-        along = (gradient * sae.w_dec).sum(1, keepdim=True)
-        gradient.addcmul_(along, sae.w_dec, value=-1)
+        at_once = rows_in_cache(gradient)
+        for part, rows in zip(gradient.split(at_once), sae.w_dec.split(at_once), strict=True):
+            part.addcmul_((part * rows).sum(1, keepdim=True), rows, value=-1)
         gradients = [parameter.grad for parameter in sae.parameters() if parameter.grad is not None]
         norm = torch.stack([torch.linalg.vector_norm(one) for one in gradients]).norm()
         if norm > self.options.clip:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mmie.sae import selection
 from mmie.sae.architectures import build
 from mmie.sae.gradients import TopKFamily, loss, step_gradients
 from mmie.sae.jumprelu import BatchTopKSAE
@@ -47,6 +48,24 @@ def test_sparse_gradients_equal_autograd(architecture: str, dead_count: int, shi
     for name in ("w_enc", "b_enc", "w_dec", "b_dec"):
         expected = getattr(sae, name).grad
         assert torch.allclose(found.parameters[name], expected, atol=1e-12, rtol=0), name
+
+
+@pytest.mark.parametrize("architecture", FAMILY)
+@pytest.mark.parametrize("cached", [8, 40, 2**20])
+def test_gradients_fill_the_memory_they_are_given(
+    architecture: str, cached: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae, x = random_sae(architecture), rows(count=2)
+    dead = torch.zeros(24, dtype=torch.bool)
+    expected = step_gradients(sae, x, 7.0, dead, 1 / 32)
+    # Of 24 latents 6 at most are selected: blocks of 1 and of 5 latents include empty ones.
+    monkeypatch.setattr(selection, "CACHED", cached)
+    into = torch.full_like(sae.w_dec, torch.nan), torch.full_like(sae.w_enc, torch.nan)
+    found = step_gradients(sae, x, 7.0, dead, 1 / 32, into=into)
+    assert found.parameters["w_dec"] is into[0]
+    assert found.parameters["w_enc"] is into[1]
+    for name, gradient in expected.parameters.items():
+        assert torch.allclose(found.parameters[name], gradient, atol=1e-14, rtol=0), name
 
 
 def test_dead_latents_learn_from_the_residual_and_unreachable_ones_do_not() -> None:

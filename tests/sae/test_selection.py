@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from mmie.sae import selection
 from mmie.sae.selection import (
+    Screen,
     _pair_products_fused,
     _pair_products_gathered,
     _places_of_largest,
     largest,
     select_per_batch,
     select_per_row,
-    select_per_row_screened,
 )
 
 
@@ -79,7 +79,7 @@ def test_a_screen_selects_what_a_full_product_does_but_for_rounding() -> None:
     weights = torch.nn.functional.normalize(torch.randn(512, 64, generator=generator))
     bias = 0.1 * torch.randn(512, generator=generator)
     u = x @ weights.T + bias
-    exact, screened = select_per_row(u, 16), select_per_row_screened(x, weights, bias, 16)
+    exact, screened = select_per_row(u, 16), Screen().select(x, weights, bias, 16)
     assert torch.allclose(u[screened.rows, screened.latents], screened.values, atol=1e-5)
     pairs = [set(zip(one.rows.tolist(), one.latents.tolist(), strict=True)) for one in (exact, screened)]
     assert len(pairs[0] & pairs[1]) >= 0.98 * len(pairs[0])
@@ -90,6 +90,21 @@ def test_a_screen_selects_what_a_full_product_does_but_for_rounding() -> None:
         assert u[row, latent] - least[row] < rounding
     for row, latent in pairs[1] - pairs[0]:
         assert least[row] - u[row, latent] < rounding
+
+
+def test_a_screen_that_was_used_before_selects_as_a_new_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    used = Screen()
+    for rows, latents in ((20, 512), (50, 512), (7, 512), (50, 256)):
+        x = torch.randn(rows, 64, generator=generator)
+        weights, bias = (
+            torch.randn(latents, 64, generator=generator),
+            torch.randn(latents, generator=generator),
+        )
+        old, new = used.select(x, weights, bias, 4), Screen().select(x, weights, bias, 4)
+        assert torch.equal(old.rows, new.rows)
+        assert torch.equal(old.latents, new.latents)
+        assert torch.equal(old.values, new.values)
 
 
 @pytest.mark.parametrize("cached", [2**20, 0])

@@ -9,6 +9,7 @@ import torch
 
 from mmie.activations.storage import ActivationStore
 from mmie.errors import InputError
+from mmie.sae import selection
 from mmie.sae.architectures import ARCHITECTURES, build
 from mmie.sae.autoencoder import SparseAutoencoder
 from mmie.sae.decorrelation import decoder_overlap
@@ -227,7 +228,11 @@ def test_dead_latents_take_turns_and_none_is_left_out() -> None:
     assert torch.equal(trainer._next_dead(), trainer.dead())
 
 
-def test_the_projected_gradient_is_orthogonal_to_its_row(write_store: Writer) -> None:
+@pytest.mark.parametrize("cached", [2**20, 48])
+def test_the_projected_gradient_is_orthogonal_to_its_row(
+    cached: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "CACHED", cached)
     x = torch.from_numpy(planted(200)[0])
     sae = TopKSAE(16, 32, 2)
     sae.initialise(x.mean(0), torch.Generator().manual_seed(0))
