@@ -28,7 +28,7 @@ with atomic_directory(snakemake.output.folder) as folder:
     quality = {}
     for layer in layers:
         fit, dev = (load_rows(stored, layer, languages, split) for split in ("fit", "dev"))
-        sae, training = train_sae(fit, SaeOptions(**options))
+        sae, training = train_sae(fit, SaeOptions(**options), device=device)
         save_sae(sae, folder / f"layer{layer}", layer=layer, model_hash=weights_hash(model.state_dict()))
         quality[f"layer{layer}"] = {
             "training": training,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -76,3 +76,12 @@ def toy_rows() -> Callable[..., pd.DataFrame]:
         return pd.DataFrame(rows)
 
     return make
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Any]:
+    """A device that this machine pretends to have; what is not moved there fails as with a GPU."""
+    from elsewhere import pretended_device
+
+    with pretended_device() as device:
+        yield device

@@ -14,7 +14,7 @@ from mmie.attacks.scoring import Probability, Score, require_rows, scored
 from mmie.errors import InputError
 from mmie.interventions.interface import Intervention
 from mmie.io import seed_from
-from mmie.models.blocks import find_blocks
+from mmie.models.blocks import find_blocks, input_device
 from mmie.models.hooks import capture, edit, kept_tokens
 from mmie.models.prompts import collate, encode_all, length_buckets, padding_id
 
@@ -132,7 +132,7 @@ def residual_states(
         batch = collate([encoded[index] for index in indices], padding_id(tokenizer), side="left")
         keep = kept_tokens(batch.attention_mask)
         with capture(model, layers) as captured:
-            model(**batch.to(model.device).inputs(), use_cache=False)
+            model(**batch.to(input_device(model)).inputs(), use_cache=False)
         for layer in layers:
             # Own tokens stand at the end: a prefix that an arm puts in lengthens the pass at its start.
             hidden = captured.hidden[layer][:, -keep.shape[1] :].float().cpu()

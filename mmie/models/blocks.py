@@ -102,7 +102,7 @@ def verify_blocks(model: nn.Module) -> None:
 
     handles = [block.register_forward_hook(watch(at)) for at, block in enumerate(blocks)]
     try:
-        ids = torch.tensor([[1, 2, 3, 1]], device=block_device(_embedding(model)))
+        ids = torch.tensor([[1, 2, 3, 1]], device=input_device(model))
         decoder(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     finally:
         for handle in handles:
@@ -113,6 +113,11 @@ def verify_blocks(model: nn.Module) -> None:
             f"{sorted(set(shapes))}; expected each of {len(blocks)} once, in order, with [1, 4, width]. "
             f"Name the decoder blocks in {CONFIG_KEY}."
         )
+
+
+def input_device(model: nn.Module) -> torch.device:
+    """Where token ids go: to the embedding's device, which of several need not be every block's."""
+    return block_device(_embedding(model))
 
 
 def block_device(module: nn.Module) -> torch.device:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmie.models.blocks import input_device
 from mmie.models.hooks import going_on_with
 from mmie.models.prompts import Batch, collate, encode_all, length_buckets, padding_id
 
@@ -71,7 +72,7 @@ def decode_greedily(
     continuations: list[list[int]] = [[] for _ in prompts]
     for indices in length_buckets(encoded, batch_size):
         batch = collate([encoded[index] for index in indices], pad_id, side="left")
-        rows = _continue(model, batch.to(model.device), ends, max_new_tokens).tolist()
+        rows = _continue(model, batch.to(input_device(model)), ends, max_new_tokens).tolist()
         for index, row in zip(indices, rows, strict=True):
             continuations[index] = row
     lengths = [_length(row, ends) for row in continuations]

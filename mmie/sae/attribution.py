@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from mmie.activations.extract import length_buckets
 from mmie.errors import InputError
+from mmie.models.blocks import input_device
 from mmie.models.hooks import edit
 from mmie.models.prompts import Batch, collate, encode_all, padding_id
-from mmie.sae.autoencoder import SparseAutoencoder
+from mmie.sae.autoencoder import SparseAutoencoder, at_block
 from mmie.sae.selection import dot_products
 from mmie.training.forward import batch_nll
 
@@ -44,7 +45,7 @@ def attribute(
         model: the model with its head; its parameters may be frozen and get no gradient.
         tokenizer: its tokenizer.
         rows: items (`prompt`, `answer`) by language.
-        sae: the autoencoder, on the device of the block.
+        sae: the autoencoder, on any device.
         layer: its block.
         norm_limit: rows above this norm are sinks, which the autoencoder never saw.
         token_budget: tokens of a pass.
@@ -55,6 +56,7 @@ def attribute(
     if torch.is_inference_mode_enabled():
         raise InputError("attribution: no gradients exist in inference mode. Call it outside of it.")
     special = torch.tensor(sorted(tokenizer.all_special_ids))
+    sae = at_block(sae, model, layer)
     found = {}
     for language, table in rows.items():
         if not len(table):
@@ -87,7 +89,7 @@ def _of_batch(
         leaves.append((leaf, keep))
         return leaf
 
-    batch = batch.to(next(model.parameters()).device)
+    batch = batch.to(input_device(model))
     # A frozen model records no graph of its own; the leaf starts one, through the blocks above it.
     with torch.enable_grad(), edit(model, {layer: cut}):
         loss = batch_nll(model, batch)[0].sum()

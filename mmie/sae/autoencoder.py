@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmie.errors import InputError
+from mmie.models.blocks import block_device, find_blocks
+
+
+def at_block(sae: SparseAutoencoder, model: nn.Module, layer: int) -> SparseAutoencoder:
+    """The autoencoder on the device of a block of a model: itself where it is there, else a copy."""
+    device = block_device(find_blocks(model)[layer])
+    return sae if sae.b_dec.device == device else deepcopy(sae).to(device)
 
 
 class SparseAutoencoder(nn.Module, ABC):

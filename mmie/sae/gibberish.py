@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mmie.io import seed_from
-from mmie.sae.autoencoder import SparseAutoencoder
+from mmie.models.blocks import input_device
+from mmie.sae.autoencoder import SparseAutoencoder, at_block
 from mmie.sae.features import ItemStatistics, LatentStatistics
 
 if TYPE_CHECKING:
@@ -58,24 +59,26 @@ def statistics_of_texts(
         model: the base model.
         tokenizer: its tokenizer.
         texts: by name.
-        saes: by layer, on the device of their blocks.
+        saes: by layer, on any device.
         norm_limits: rows above it are sinks, by layer.
         token_budget: tokens of a forward pass.
     """
     from mmie.models.hooks import capture
 
+    saes = {layer: at_block(sae, model, layer) for layer, sae in saes.items()}
     found: dict[int, dict[str, LatentStatistics]] = {layer: {} for layer in saes}
     for name, some in texts.items():
         collected = {layer: ItemStatistics(len(some), sae.latents) for layer, sae in saes.items()}
         for chosen, inputs, special in _batches(tokenizer, some, token_budget):
             with capture(model, list(saes)) as seen:
-                device = next(model.parameters()).device
+                device = input_device(model)
                 model(**{key: value.to(device) for key, value in inputs.items()})
             for layer, sae in saes.items():
                 assert seen.keep is not None
                 hidden = seen.hidden[layer].float()
                 limit = (norm_limits or {}).get(layer, math.inf)
-                keep = seen.keep & ~special.to(hidden.device) & (hidden.norm(dim=-1) <= limit)
+                ordinary = (seen.keep & ~special.to(seen.keep.device)).to(hidden.device)
+                keep = ordinary & (hidden.norm(dim=-1) <= limit)
                 item = torch.tensor(chosen)[:, None].expand(keep.shape)[keep.cpu()]
                 values, indices = sae.encode(hidden[keep])
                 collected[layer].add(values.cpu(), indices.cpu(), item)

@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from mmie.activations.extract import length_buckets
 from mmie.activations.storage import ActivationStore
+from mmie.models.blocks import input_device
 from mmie.models.hooks import Edit, edit
-from mmie.sae.autoencoder import SparseAutoencoder
+from mmie.sae.autoencoder import SparseAutoencoder, at_block
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,8 +100,9 @@ def measure_quality(sae: SparseAutoencoder, store: ActivationStore) -> dict[str,
     for language in store.languages:
         sums = _Sums(means[language])
         for x, _ in store.batches(language, BATCH):
-            values, indices = sae.encode(x)
-            estimate = sae.decode(values, indices)
+            values, indices = sae.encode(x.to(sae.b_dec.device))
+            estimate = sae.decode(values, indices).cpu()
+            values, indices = values.cpu(), indices.cpu()
             fired = torch.bincount(indices[values > 0], minlength=sae.latents)
             sums.add(x, estimate, fired)
             pooled.add(x, estimate, fired)
@@ -133,7 +135,7 @@ def measure_loss_recovered(
         model: the base model with its head.
         tokenizer: its tokenizer.
         rows: held-out items (`prompt`, `answer`) by language.
-        sae: the autoencoder, on the device of the block.
+        sae: the autoencoder, on any device.
         layer: its block.
         norm_limit: rows above this norm are sinks (`sink_factor` times the median norm).
         token_budget: tokens of a forward pass.
@@ -142,6 +144,7 @@ def measure_loss_recovered(
         By language, and "pooled": `loss_base`, `loss_sae`, `loss_zero`, `loss_mean`,
         `loss_recovered` (against zero ablation), `loss_recovered_mean` (against the mean).
     """
+    sae = at_block(sae, model, layer)
     replacements: dict[str, Callable[[Tensor], Tensor] | None] = {
         "base": None,
         "sae": sae.forward,
@@ -194,7 +197,7 @@ def _summed_loss(
         new[keep] = replace(hidden[keep].float()).to(hidden.dtype)
         return new
 
-    device = next(model.parameters()).device
+    device = input_device(model)
     inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
     edits: dict[int, Edit] = {layer: swap}
     if replace is None:
@@ -202,7 +205,7 @@ def _summed_loss(
     else:
         with edit(model, edits):
             logits = model(**inputs).logits
-    targets = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)[:, 1:]
+    targets = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)[:, 1:].to(logits.device)
     return float(
         functional.cross_entropy(
             logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum"

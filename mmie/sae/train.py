@@ -28,7 +28,7 @@ MOST_SET_ASIDE = 16_384
 
 
 def train_sae(
-    store: ActivationStore, options: SaeOptions | None = None
+    store: ActivationStore, options: SaeOptions | None = None, *, device: str | torch.device = "cpu"
 ) -> tuple[SparseAutoencoder, dict[str, Any]]:
     """Fit an autoencoder to the rows of the store in a seeded order that mixes the languages.
 
@@ -39,6 +39,7 @@ def train_sae(
     Args:
         store: rows of one layer, FIT split.
         options: size and training.
+        device: where it is trained.
 
     Returns:
         The autoencoder (fp32, on the CPU) and what training says of itself: rows, steps, scale,
@@ -67,16 +68,17 @@ def train_sae(
         rows=_rows_of_latents(store, options, training_rows, latents) * scale,
         data_share=options.data_share,
     )
+    sae.to(device)
     steps = math.ceil(len(training_rows) / options.batch_size) * options.epochs
     trainer = Trainer(sae, options, variance * scale**2, steps=steps, budget=budget)
     for at, rows in enumerate(_shuffled(store, options, training_rows)):
-        trainer.step(store[rows] * scale, at)
+        trainer.step(store[rows].to(device) * scale, at)
     report: dict[str, Any] = {"architecture": options.architecture}
     if isinstance(sae, BatchTopKSAE):
-        report["threshold"] = sae.calibrate(store[calibration_rows] * scale) / scale
+        report["threshold"] = sae.calibrate(store[calibration_rows].to(device) * scale) / scale
         report["calibration_rows"] = len(calibration_rows)
     sae.fold_scale(scale)
-    sae.requires_grad_(False)
+    sae.requires_grad_(False).to("cpu")
     report |= {
         "rows": len(training_rows),
         "tokens": budget,

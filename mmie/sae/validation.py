@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmie.errors import InputError
 from mmie.models.hooks import Edit, edit
-from mmie.sae.autoencoder import SparseAutoencoder
+from mmie.sae.autoencoder import SparseAutoencoder, at_block
 from mmie.sae.pickers import random_matched
 from mmie.training.batches import Examples
 from mmie.training.reference import answer_sums
@@ -72,7 +72,7 @@ def validate_picks(
         model: the base model.
         tokenizer: its tokenizer.
         rows: DEV items (`example_id`, `language`, `prompt`, `answer`) by language.
-        sae: the layer's autoencoder.
+        sae: the layer's autoencoder, on any device.
         picks: latents by picker.
         table: `score_table` of the layer, which matching reads.
         layer: the block.
@@ -89,6 +89,7 @@ def validate_picks(
     Raises:
         InputError: fewer than 20 random sets, or a language without DEV items.
     """
+    sae = at_block(sae, model, layer)
     if random_sets < RANDOM_SETS:
         raise InputError(f"validation: {random_sets} random sets, fewer than {RANDOM_SETS}. Draw more.")
     examples = {language: _examples(rows, language, tokenizer) for language in [*forget, *retain]}

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mmie.models.blocks import input_device
+
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, shapes, types and bytes of tensors, in the order of their names."""
@@ -30,8 +32,7 @@ def probe_hash(model: nn.Module, input_ids: Tensor) -> str:
     model.eval()
     try:
         with torch.inference_mode():
-            device = next(model.parameters()).device
-            logits = model(input_ids=input_ids.to(device), use_cache=False).logits
+            logits = model(input_ids=input_ids.to(input_device(model)), use_cache=False).logits
     finally:
         model.train(training)
     return weights_hash({"logits": logits})

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmie.errors import InputError
+from mmie.models.blocks import input_device
 from mmie.models.prompts import Batch
 from mmie.objectives.masking import answer_nll
 
@@ -32,13 +33,12 @@ def answer_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tenso
 
 def _answer_forward(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """All logits that the model returns, target ids and answer mask, the latter [batch, columns]."""
-    device = next(model.parameters()).device
     first = int(batch.answer_mask.any(0).int().argmax())
     if first == 0:
         raise InputError("an answer starts at the first token, so nothing predicts it. Add a BOS token.")
     columns = batch.answer_mask.shape[1] - first
     reduced = {"logits_to_keep": columns + 1} if _reduces_logits(model) else {}
-    batch = batch.to(device)
+    batch = batch.to(input_device(model))
     logits = model(**batch.inputs(), use_cache=False, **reduced).logits
     return logits, batch.input_ids[:, first:], batch.answer_mask[:, first:]
 

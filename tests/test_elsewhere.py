@@ -5,13 +5,15 @@ import torch
 from torch.nn import functional
 
 
-def test_results_stay_where_their_operands_are(elsewhere: torch.device) -> None:
-    made, moved = torch.zeros(2, 3, device=elsewhere), torch.ones(2, 3).to(elsewhere)
-    assert (made + 2 * moved).device == elsewhere
-    assert (made + moved).cpu().tolist() == [[1, 1, 1]] * 2
-    made[1] += 4
-    assert made.sum().item() == 12
-    assert moved.tolist() == [[1, 1, 1]] * 2
+@pytest.mark.parametrize("inference", [False, True])
+def test_results_stay_where_their_operands_are(inference: bool, elsewhere: torch.device) -> None:
+    with torch.inference_mode(inference):
+        made, moved = torch.zeros(2, 3, device=elsewhere), torch.ones(2, 3).to(elsewhere)
+        assert (made + 2 * moved).device == elsewhere
+        assert (made + moved).cpu().tolist() == [[1, 1, 1]] * 2
+        made[1] += 4
+        assert made.sum().item() == 12
+        assert moved.tolist() == [[1, 1, 1]] * 2
 
 
 def test_mixing_devices_fails_as_on_a_gpu(elsewhere: torch.device) -> None:

@@ -7,9 +7,9 @@ something is found out where there is none. Nothing about speed or rounding of a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from torch.utils import backend_registration
@@ -57,6 +57,10 @@ class _Dispatch(TorchDispatchMode):
     """Sees also what makes tensors from none."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+            # In inference mode what is made of other operators comes here whole.
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
         return _run(func, args, kwargs or {})
 
 
@@ -129,7 +133,11 @@ def _register() -> None:
     library = torch.library.Library("aten", "IMPL")
 
     def empty(size: Any, stride: Any = None, *, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
-        made = torch.empty(size, dtype=dtype) if stride is None else torch.empty_strided(size, stride, dtype=dtype)
+        made = (
+            torch.empty(size, dtype=dtype)
+            if stride is None
+            else torch.empty_strided(size, stride, dtype=dtype)
+        )
         return Elsewhere(made, torch.device(device))
 
     def fill(source: Tensor, target: Tensor, _non_blocking: bool = False) -> Tensor:
@@ -145,8 +153,8 @@ def _register() -> None:
 _kept: list[Any] = []
 
 
-@pytest.fixture
-def elsewhere() -> Iterator[torch.device]:
+@contextmanager
+def pretended_device() -> Iterator[torch.device]:
     """The first of two devices that this machine pretends to have."""
     if not _kept:
         _register()
