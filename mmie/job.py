@@ -163,13 +163,14 @@ def hold_device(device: str) -> str:
     """Settle where the model runs and keep an accelerator to the end of this process.
 
     Args:
-        device: `cpu`, `cuda`, `cuda:1`, or `auto`: an accelerator where there is one.
+        device: `cpu`, `cuda`, `cuda:1`, `auto`: an accelerator where there is one, or `balanced`: all
+            that this process sees.
 
     Returns:
         The device to use. A busy accelerator is waited for.
 
     Raises:
-        InputError: an accelerator was asked for by name and there is none.
+        InputError: an accelerator was asked for by name and there is none, or several and there is one.
     """
     if device == "cpu":
         return device
@@ -179,6 +180,8 @@ def hold_device(device: str) -> str:
         if device == "auto":
             return "cpu"
         raise InputError(f"model.device: {device!r} is not here. Use `auto` or `cpu`.")
+    if device == "balanced" and torch.cuda.device_count() < 2:
+        raise InputError("model.gpus: this job sees one GPU. Set model.gpus to 1, or give it more.")
     if "SLURM_JOB_ID" in os.environ:
         # The cluster hands out devices; every job of it may call its own device 0.
         return "cuda" if device == "auto" else device

@@ -50,7 +50,12 @@ class Model(Section):
         description="Path of the list of decoder blocks, as `model.layers`; null where structure finds it.",
     )
     device: str = Field(
-        "cpu", description="`cpu`, `cuda`, `cuda:1` or `auto`; anything but `cpu` asks for `gpu=1`."
+        "cpu", description="`cpu`, `cuda`, `cuda:1` or `auto`; anything but `cpu` asks for `gpu`."
+    )
+    gpus: Positive = Field(
+        1,
+        description="GPUs of a job; with more than one the blocks are spread over all that it sees, "
+        "for models that one cannot hold.",
     )
     threads: Positive = Field(1, description="CPU threads of a job; results are reproducible per value.")
     max_length: Annotated[int, Field(ge=2)] | None = Field(
@@ -64,6 +69,14 @@ class Model(Section):
     oracle: OracleModel | None = Field(
         default_factory=OracleModel, description="How to get an oracle; null where none can be trained."
     )
+
+    @model_validator(mode="after")
+    def _several_need_no_name(self) -> Model:
+        if self.gpus > 1 and self.device not in ("cuda", "auto"):
+            raise ValueError(
+                f"gpus: {self.gpus} are not one device {self.device!r}; set device to cuda or auto"
+            )
+        return self
 
 
 class Data(Section):

@@ -20,7 +20,7 @@ except InputError as problem:
     sys.exit(f"{problem}")
 
 # Jobs wait for each other on a GPU; on a CPU the cores are the limit.
-GPUS = 0 if experiment.model.device == "cpu" else 1
+GPUS = 0 if experiment.model.device == "cpu" else experiment.model.gpus
 THREADS = experiment.model.threads
 TRAINING_ARMS = (
     "lora",
@@ -274,7 +274,8 @@ def data_options():
 
 
 def device_options():
-    return {name: getattr(experiment.model, name) for name in ("device", "dtype")}
+    device = "balanced" if experiment.model.gpus > 1 else experiment.model.device
+    return {"device": device, "dtype": experiment.model.dtype}
 
 
 def base_options():

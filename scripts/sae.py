@@ -5,6 +5,7 @@ from pathlib import Path
 from mmie import job
 from mmie.activations.storage import load_rows
 from mmie.io import atomic_directory, read_json, read_parquet, write_json
+from mmie.models.blocks import block_device, find_blocks
 from mmie.models.loading import load_model
 from mmie.sae.formats import save_sae
 from mmie.sae.quality import measure_loss_recovered, measure_quality
@@ -28,7 +29,7 @@ with atomic_directory(snakemake.output.folder) as folder:
     quality = {}
     for layer in layers:
         fit, dev = (load_rows(stored, layer, languages, split) for split in ("fit", "dev"))
-        sae, training = train_sae(fit, SaeOptions(**options), device=device)
+        sae, training = train_sae(fit, SaeOptions(**options), device=block_device(find_blocks(model)[layer]))
         save_sae(sae, folder / f"layer{layer}", layer=layer, model_hash=weights_hash(model.state_dict()))
         quality[f"layer{layer}"] = {
             "training": training,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmie.errors import InputError
 from mmie.interventions.interface import FitData, Fitted, Intervention
 from mmie.io import seed_from
-from mmie.models.blocks import block_device, find_blocks
+from mmie.models.blocks import block_device, find_blocks, input_device
 from mmie.models.hooks import Edit, capture_neurons, edit_neurons
 from mmie.models.prompts import collate, encode_all, length_buckets, padding_id
 
@@ -159,7 +159,7 @@ def firing_rates(model: nn.Module, tokenizer: Any, rows: pd.DataFrame) -> list[T
         tokens[layer] = tokens.get(layer, 0) + int(keep.sum())
 
     encoded = encode_all(tokenizer, rows["prompt"].tolist(), rows["answer"].tolist())
-    device = block_device(model.get_input_embeddings())  # type: ignore[operator]
+    device = input_device(model)
     with capture_neurons(model, receive):
         for indices in length_buckets(encoded, BATCH):
             batch = collate([encoded[index] for index in indices], padding_id(tokenizer))

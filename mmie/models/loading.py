@@ -12,6 +12,8 @@ from mmie.io import read_json, write_json
 
 CHOICES = "loading.json"
 """Beside the weights of `results/.../base`: how every later stage loads them."""
+SPREAD = "balanced"
+"""Name that accelerate gives to blocks spread evenly over all GPUs."""
 # What transformers says when a kernel cannot be had.
 _KERNEL_WORDS = ("attn_implementation", "attention implementation", "FlashAttention", "FlexAttention")
 
@@ -33,7 +35,7 @@ def load_model(
 
     Args:
         directory: a local directory, or the name of a repository of the Hub (`org/name`).
-        device: where the model goes, such as "cpu" or "cuda".
+        device: where the model goes, such as "cpu" or "cuda"; "balanced" spreads its blocks over all GPUs.
         dtype: "float32", "bfloat16" or "float16".
         revision: commit, tag or branch of a Hub repository; has no meaning for a directory.
         trust_remote_code: run code that comes with the weights; off unless the config says so.
@@ -46,7 +48,7 @@ def load_model(
 
     Raises:
         InputError: the directory or its weights are missing, weights and architecture disagree, the kernel
-            is not available here, or the weights are quantised.
+            is not available here, the GPUs cannot hold the model, or the weights are quantised.
     """
     import torch
     from transformers.utils import logging
@@ -71,6 +73,7 @@ def load_model(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
             **({"attn_implementation": attention} if attention else {}),
+            **({"device_map": SPREAD} if device == SPREAD else {}),
         )
     except (ImportError, ValueError) as error:
         if attention is None or not any(word in str(error) for word in _KERNEL_WORDS):
@@ -90,7 +93,11 @@ def load_model(
         from mmie.models.blocks import name_blocks
 
         name_blocks(model, blocks)
-    model.to(device).eval().requires_grad_(False)
+    if device == SPREAD:
+        _require_on_gpus(model, name)
+    else:
+        model.to(device)
+    model.eval().requires_grad_(False)
     return model, load_tokenizer(directory, revision=revision, trust_remote_code=trust_remote_code)
 
 
@@ -110,6 +117,23 @@ def load_tokenizer(
     if tokenizer.eos_token_id is None:
         raise InputError(f"{name}: the tokenizer has no end token. Set eos_token.")
     return tokenizer
+
+
+def placement(model: Any) -> str:
+    """The `device` with which `load_model` puts another model where this one is."""
+    if getattr(model, "hf_device_map", None):
+        return SPREAD
+    return str(next(model.parameters()).device)
+
+
+def _require_on_gpus(model: Any, name: str) -> None:
+    """Blocks kept in main memory or on disk have no weights that could be hashed or trained."""
+    places = {str(place) for place in model.hf_device_map.values()}
+    if places & {"cpu", "disk"}:
+        raise InputError(
+            f"{name}: the GPUs cannot hold the model; parts of it would be on {', '.join(sorted(places))}. "
+            "Give more GPUs (model.gpus), or set model.dtype to bfloat16."
+        )
 
 
 def save_model(model: Any, tokenizer: Any, directory: str | Path) -> None:

@@ -108,7 +108,10 @@ def test_the_loss_of_a_two_token_response_is_the_hand_value(first: list[int]) ->
     class Stub(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.weight = nn.Parameter(torch.zeros(1))
+            self.embedding = nn.Embedding(4, 1)
+
+        def get_input_embeddings(self) -> nn.Module:
+            return self.embedding
 
         def forward(self, **inputs: Any) -> Any:
             return SimpleNamespace(logits=table)
