@@ -51,10 +51,10 @@ class WeightReplacement(Intervention):
 
     def _load(self, directory: Path, model: nn.Module) -> nn.Module:
         """Load the other model and check that it is one of the same architecture."""
-        from mmie.models.loading import load_model, placement
+        from mmie.models.loading import load_model
 
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-        other, _ = load_model(directory, device=placement(model), dtype=dtype)
+        other, _ = load_model(directory, dtype=dtype)
         theirs, ours = _architecture(other), _architecture(model)
         differing = sorted(key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key))
         if differing:

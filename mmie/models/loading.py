@@ -119,19 +119,11 @@ def load_tokenizer(
     return tokenizer
 
 
-def placement(model: Any) -> str:
-    """The `device` with which `load_model` puts another model where this one is."""
-    if getattr(model, "hf_device_map", None):
-        return SPREAD
-    return str(next(model.parameters()).device)
-
-
 def _require_on_gpus(model: Any, name: str) -> None:
     """Blocks kept in main memory or on disk have no weights that could be hashed or trained."""
-    places = {str(place) for place in model.hf_device_map.values()}
-    if places & {"cpu", "disk"}:
+    if {parameter.device.type for parameter in model.parameters()} & {"cpu", "meta"}:
         raise InputError(
-            f"{name}: the GPUs cannot hold the model; parts of it would be on {', '.join(sorted(places))}. "
+            f"{name}: the GPUs cannot hold the model; parts of it would stay in main memory or on disk. "
             "Give more GPUs (model.gpus), or set model.dtype to bfloat16."
         )
 

@@ -42,6 +42,15 @@ class Elsewhere(Tensor):
     def __repr__(self) -> str:  # type: ignore[override]
         return f"Elsewhere({self.inner}, {self.device})"
 
+    @property
+    def data(self) -> Tensor:  # type: ignore[override]
+        return self.detach()
+
+    @data.setter
+    def data(self, other: Tensor) -> None:
+        assert isinstance(other, Elsewhere)
+        self.inner = other.inner
+
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()
 
@@ -164,3 +173,19 @@ def pretended_device() -> Iterator[torch.device]:
             yield torch.device(KIND, 0)
     finally:
         _Hooks.present = False
+
+
+def place(model: Any, devices: int) -> Any:
+    """Put a model on the pretended device, or all from its second block on, and what is before stays here."""
+    if devices == 1:
+        return model.to(KIND)
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+    decoder = model.model
+    first = [decoder.embed_tokens, decoder.rotary_emb, decoder.layers[0]]
+    for part in (*first, *decoder.layers[1:], decoder.norm, model.lm_head):
+        device = "cpu" if any(part is one for one in first) else KIND
+        add_hook_to_module(part.to(device), AlignDevicesHook(torch.device(device)))
+    # As accelerate does with a device map: what the model returns is where its input was.
+    add_hook_to_module(model, AlignDevicesHook(io_same_device=True))
+    return model
