@@ -4,13 +4,35 @@
 
 rule dose_response:
     input:
-        [
-            results(f"dose/{arm}/seed{seed}.parquet")
-            for arm in dosed_arms()
-            for seed in seeds_of(arm)[:1]
-        ],
+        results("dose/dose.svg"),
     message:
         "Dose and response of {config[experiment]}: see dose/ in its results folder"
+
+
+rule dose_figure:
+    input:
+        doses=dose_tables(),
+        # The figure has the report's colours and languages, which come from what a run has made.
+        page=results("report.html"),
+        code=code("dose_figure"),
+    output:
+        figure=report(results("dose/dose.svg"), category="Dose and response"),
+    log:
+        results("logs/dose_figure.log"),
+    benchmark:
+        results("benchmarks/dose_figure.tsv")
+    conda:
+        "../envs/mmie.yaml"
+    resources:
+        gpu=0,
+        mem_mb=memory(1500),
+        runtime=minutes(15),
+    params:
+        config=experiment.model_dump(mode="json"),
+    message:
+        "Drawing dose and response"
+    script:
+        "../scripts/dose_figure.py"
 
 
 rule dose:

@@ -122,6 +122,22 @@ def dosed_arms():
     return [arm for arm in experiment.arms if "strength" in arm_options(arm)]
 
 
+def dose_tables():
+    """One table an arm: its first seed at several strengths."""
+    return [
+        results(f"dose/{arm}/seed{seed}.parquet")
+        for arm in dosed_arms()
+        for seed in seeds_of(arm)[:1]
+    ]
+
+
+def made_on_request():
+    """What the targets outside a run have left so far: the report shows it without asking for it."""
+    tables = dose_tables()
+    searches = [results(f"sweep/{arm}/chosen.json") for arm in experiment.sweep.arms]
+    return [file for file in tables + searches if Path(file).exists()]
+
+
 def is_trained(options):
     """Whether an arm trains, or is put together from one that does."""
     parts = options.get("parts", [])

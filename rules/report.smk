@@ -20,6 +20,7 @@ rule report:
         features=results("features/manifest.json"),
         picks=results("features/picks.json"),
         contexts=results("features/contexts.parquet"),
+        on_request=lambda wildcards: made_on_request(),
         code=code("report"),
     output:
         page=report(
