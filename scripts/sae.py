@@ -8,9 +8,9 @@ from mmie.io import atomic_directory, read_json, read_parquet, write_json
 from mmie.models.blocks import block_device, find_blocks
 from mmie.models.loading import load_model
 from mmie.sae.formats import save_sae
+from mmie.sae.origin import origin_of
 from mmie.sae.quality import measure_loss_recovered, measure_quality
 from mmie.sae.train import SaeOptions, train_sae
-from mmie.training.fingerprint import weights_hash
 
 job.start(snakemake)
 languages = list(snakemake.params.languages)
@@ -30,7 +30,8 @@ with atomic_directory(snakemake.output.folder) as folder:
     for layer in layers:
         fit, dev = (load_rows(stored, layer, languages, split) for split in ("fit", "dev"))
         sae, training = train_sae(fit, SaeOptions(**options), device=block_device(find_blocks(model)[layer]))
-        save_sae(sae, folder / f"layer{layer}", layer=layer, model_hash=weights_hash(model.state_dict()))
+        origin = origin_of(model, tokenizer, snakemake.input.base, stored, languages, layer)
+        save_sae(sae, folder / f"layer{layer}", **origin)
         quality[f"layer{layer}"] = {
             "training": training,
             **measure_quality(sae, dev),

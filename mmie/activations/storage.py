@@ -141,6 +141,22 @@ def load_rows(
     return ActivationStore(root, layer, languages, split)
 
 
+def longest_item(root: str | Path, languages: Sequence[str], split: str) -> int:
+    """Tokens of the longest stored item of a split, over several languages.
+
+    Raises:
+        InputError: missing files.
+    """
+    longest = 0
+    for language in languages:
+        directory = Path(root) / language
+        table = read_safetensors(directory / "rows.safetensors")
+        chosen = (read_parquet(directory / "items.parquet")["split"] == split).to_numpy()
+        lengths = table["length"].numpy()[chosen[table["item"].numpy()]]
+        longest = max(longest, int(lengths.max(initial=0)))
+    return longest
+
+
 def load_sentences(
     root: str | Path, languages: Sequence[str], split: str | None = "fit"
 ) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, pd.DataFrame]]:

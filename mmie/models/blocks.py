@@ -66,6 +66,16 @@ def find_decoder(model: nn.Module, *, path: str | None = None) -> tuple[nn.Modul
     return parent, lists[chosen[0]]
 
 
+def block_path(model: nn.Module) -> str:
+    """Dotted path of the list of decoder blocks, such as `model.layers`.
+
+    Raises:
+        InputError: as `find_blocks`.
+    """
+    blocks = find_blocks(model)
+    return next(path for path, module in model.named_modules() if module is blocks)
+
+
 def name_blocks(model: nn.Module, path: str) -> nn.ModuleList:
     """Say which list holds the blocks, for architectures where structure alone does not.
 

@@ -64,16 +64,6 @@ def test_another_layer_width_or_model_is_refused(tmp_path: Path) -> None:
         load_sae(tmp_path, model_hash="other")
 
 
-@pytest.mark.regression("SAE-20")
-def test_another_hook_point_is_refused(tmp_path: Path) -> None:
-    saved(tmp_path)
-    config = read_json(tmp_path / CONFIG)
-    config["metadata"]["hook_point"] = "input of the block"
-    write_json(tmp_path / CONFIG, config)
-    with pytest.raises(InputError, match="hook_point"):
-        load_sae(tmp_path, layer=2)
-
-
 @pytest.mark.regression("SAE-18", "SAE-19", "ACT-25")
 def test_missing_truncated_and_strange_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
@@ -96,15 +86,115 @@ def test_missing_truncated_and_strange_files_are_errors(tmp_path: Path) -> None:
         load_sae(tmp_path)
 
 
+def changed(directory: Path, **changes: object) -> None:
+    """Change keys of `cfg.json`; those of the metadata by the name `metadata`."""
+    config = read_json(directory / CONFIG)
+    metadata = {**config["metadata"], **changes.pop("metadata", {})}  # type: ignore[dict-item]
+    write_json(directory / CONFIG, {**config, **changes, "metadata": metadata})
+
+
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
-    config = read_json(tmp_path / CONFIG)
-    write_json(tmp_path / CONFIG, {**config, "architecture": "standard"})
-    with pytest.raises(InputError, match="standard"):
+    changed(tmp_path, architecture="transcoder")
+    with pytest.raises(InputError, match=r"'transcoder', expected topk or .*save_inference_model"):
         load_sae(tmp_path)
-    write_json(tmp_path / CONFIG, {**config, "architecture": "jumprelu"})
+    changed(tmp_path, architecture="jumprelu")
+    with pytest.raises(InputError, match=r"threshold.* Copy both files again"):
+        load_sae(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"normalize_activations": "layer_norm"}, r"cfg\.json: normalize_activations.*cannot be folded"),
+        ({"reshape_activations": "hook_z"}, r"cfg\.json: reshape_activations.*not of attention heads"),
+        ({"apply_b_dec_to_input": None}, r"cfg\.json: apply_b_dec_to_input.*SAELens 6"),
+        ({"d_in": None}, r"cfg\.json: d_in is None"),
+        ({"d_sae": "12"}, r"cfg\.json: d_sae is '12'"),
+        ({"k": True}, r"cfg\.json: k is True"),
+        ({"k": 13}, r"cfg\.json: k is 13, more than the 12 latents"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_file_and_remedy(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    saved(tmp_path)
+    changed(tmp_path, **change)
+    with pytest.raises(InputError, match=message):
+        load_sae(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["d_in", "d_sae", "k"])
+def test_a_missing_size_is_named_with_its_file(tmp_path: Path, key: str) -> None:
+    saved(tmp_path)
+    config = read_json(tmp_path / CONFIG)
+    del config[key]
+    write_json(tmp_path / CONFIG, config)
+    with pytest.raises(InputError, match=rf"cfg\.json: {key} is missing"):
+        load_sae(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_are_read_exactly(tmp_path: Path, kind: torch.dtype) -> None:
+    saved(tmp_path)
+    halves = {name: tensor.to(kind) for name, tensor in read_safetensors(tmp_path / WEIGHTS).items()}
+    write_safetensors(tmp_path / WEIGHTS, halves)
+    changed(tmp_path, dtype=str(kind).removeprefix("torch."))
+    again = load_sae(tmp_path)
+    assert again.w_enc.dtype == torch.float32
+    assert torch.equal(again.w_enc, halves["W_enc"].T.float())
+    assert torch.equal(again.b_dec, halves["b_dec"].float())
+
+
+def test_weights_that_would_be_rounded_are_refused(tmp_path: Path) -> None:
+    saved(tmp_path)
+    wide = {name: tensor.double() for name, tensor in read_safetensors(tmp_path / WEIGHTS).items()}
+    write_safetensors(tmp_path / WEIGHTS, wide)
+    with pytest.raises(InputError, match=r"safetensors: W_dec is torch\.float64.*Save it as float32"):
+        load_sae(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["topk", "jumprelu", "gated", "standard"])
+def test_an_encoder_that_does_not_subtract_the_decoder_bias_is_converted(tmp_path: Path, kind: str) -> None:
+    save_sae(random_sae("jumprelu" if kind == "standard" else kind), tmp_path, layer=1)
+    weights = read_safetensors(tmp_path / WEIGHTS)
+    weights["b_dec"] += 1.5
+    if kind == "standard":
+        del weights["threshold"]
+    if kind == "gated":
+        # Both paths must decide something, or a wrong shift of one would not show.
+        weights["b_mag"] -= 0.6
+    write_safetensors(tmp_path / WEIGHTS, weights)
+    changed(tmp_path, architecture=kind, apply_b_dec_to_input=False)
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    u = x @ weights["W_enc"]
+    if kind == "gated":
+        q = x @ (weights["W_enc"] * weights["r_mag"].exp()) + weights["b_mag"]
+        codes = (u + weights["b_gate"] > 0) * q.relu()
+        assert ((u + weights["b_gate"] > 0) & (q <= 0)).any()
+    elif kind == "topk":
+        values, indices = (u + weights["b_enc"]).topk(3)
+        codes = torch.zeros(50, 16).scatter_(1, indices, values.relu())
+    else:
+        u = u + weights["b_enc"]
+        codes = u.relu() * (u > weights.get("threshold", torch.zeros(16)))
+    assert 0 < (codes > 0).sum() < codes.numel()
+    sae = load_sae(tmp_path)
+    assert torch.allclose(sae.codes(x), codes, atol=1e-5)
+    assert torch.allclose(sae(x), codes @ weights["W_dec"] + weights["b_dec"], atol=1e-5)
+
+
+def test_a_standard_autoencoder_is_a_jumprelu_with_thresholds_of_zero(tmp_path: Path) -> None:
+    save_sae(random_sae("jumprelu"), tmp_path, layer=1)
+    weights = read_safetensors(tmp_path / WEIGHTS)
+    changed(tmp_path, architecture="standard")
     with pytest.raises(InputError, match="threshold"):
         load_sae(tmp_path)
+    del weights["threshold"]
+    write_safetensors(tmp_path / WEIGHTS, weights)
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    codes = ((x - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]).relu()
+    assert torch.allclose(load_sae(tmp_path).codes(x), codes, atol=1e-6)
 
 
 def random_sae(architecture: str, seed: int = 0) -> SparseAutoencoder:
@@ -168,6 +258,22 @@ def test_decoder_norms_that_saelens_ranks_by_are_folded_exactly(tmp_path: Path) 
     assert not torch.allclose(sae(x), expected, atol=1e-2)
 
 
+def test_a_latent_without_direction_writes_nothing_where_norms_are_compared(tmp_path: Path) -> None:
+    saved(tmp_path)
+    weights = read_safetensors(tmp_path / WEIGHTS)
+    weights["W_dec"][4] = 0
+    # Two codes are positive at most, so that a third latent is selected with code 0.
+    weights["b_enc"][:] = -100
+    weights["b_enc"][[0, 1]] = 100
+    write_safetensors(tmp_path / WEIGHTS, weights)
+    changed(tmp_path, rescale_acts_by_decoder_norm=True)
+    sae = load_sae(tmp_path)
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
+    codes = ((x - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"])[:, :2]
+    assert (codes > 0).all() and (sae.encode(x)[1] == 4).any()
+    assert torch.allclose(sae(x), codes @ weights["W_dec"][:2] + weights["b_dec"], rtol=1e-4)
+
+
 def write_sparsify(directory: Path, **changes: object) -> dict[str, torch.Tensor]:
     """Files as sparsify 1.3.3 writes them; `num_latents` is 0 unless it was set."""
     generator = torch.Generator().manual_seed(0)
@@ -212,15 +318,11 @@ def test_what_is_no_topk_autoencoder_is_refused(tmp_path: Path, change: dict[str
         load_sparsify(tmp_path)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_saelens_gives_the_same_reconstructions_both_ways(tmp_path: Path, architecture: str) -> None:
-    saelens = pytest.importorskip(
-        "sae_lens", reason="SAELens is not installed here; bench/sae/requirements-saelens.txt has it"
-    )
-    sae = random_sae(architecture)
-    save_sae(sae, tmp_path / "ours", layer=1)
-    theirs = saelens.SAE.load_from_disk(tmp_path / "ours")
-    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
-    assert torch.allclose(theirs(x), sae(x), atol=1e-5)
-    theirs.save_model(tmp_path / "theirs")
-    assert torch.allclose(load_sae(tmp_path / "theirs")(x), sae(x), atol=1e-5)
+@pytest.mark.parametrize("key", ["d_in", "num_latents", "expansion_factor", "k"])
+def test_a_missing_size_of_sparsify_is_named_with_its_file(tmp_path: Path, key: str) -> None:
+    write_sparsify(tmp_path)
+    config = read_json(tmp_path / CONFIG)
+    del config[key]
+    write_json(tmp_path / CONFIG, config)
+    with pytest.raises(InputError, match=rf"cfg\.json: {key} is missing"):
+        load_sparsify(tmp_path)
