@@ -10,10 +10,9 @@ import torch
 from mmie.activations.storage import ActivationStore
 from mmie.errors import InputError
 from mmie.sae import selection
-from mmie.sae.architectures import ARCHITECTURES, build
+from mmie.sae.architectures import ARCHITECTURES
 from mmie.sae.autoencoder import SparseAutoencoder
 from mmie.sae.decorrelation import decoder_overlap
-from mmie.sae.jumprelu import BatchTopKSAE
 from mmie.sae.quality import measure_quality
 from mmie.sae.topk import TopKSAE
 from mmie.sae.train import SaeOptions, _divide, _rows_of_latents, _shuffled, train_sae
@@ -38,8 +37,11 @@ def planted(
 QUICK = SaeOptions(expansion=2, k=2, epochs=12, batch_size=128, learning_rate=5e-3)
 
 
-MARGIN = 0.3
-"""Training must raise the mean best cosine with the planted directions by this much."""
+MARGIN = 0.25
+"""Training must raise the mean best cosine with the planted directions by this much.
+
+Measured over two seeds: from 0.59 to 0.62 at the start to 0.91 to 0.93 (matryoshka), and 0.98 to 1 (others).
+"""
 
 
 def recovery(sae: SparseAutoencoder, directions: np.ndarray) -> float:
@@ -49,17 +51,17 @@ def recovery(sae: SparseAutoencoder, directions: np.ndarray) -> float:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_recovers_a_planted_dictionary(write_store: Writer, architecture: str) -> None:
+    """Compared with its own start: the same run at a rate that moves nothing."""
     x, directions = planted(6000)
     options = SaeOptions(**{**vars(QUICK), "architecture": architecture, "learning_rate": 2e-2})
-    sae, report = train_sae(write_store({"hi": x[:3000], "en": x[3000:]}), options)
-    untrained = build(architecture, 16, 32, 2)
-    untrained.initialise(torch.from_numpy(x.mean(0)), torch.Generator().manual_seed(0))
-    if isinstance(untrained, BatchTopKSAE):
-        untrained.calibrate(torch.from_numpy(x))
+    store = write_store({"hi": x[:3000], "en": x[3000:]})
+    sae, report = train_sae(store, options)
+    still = SaeOptions(**{**vars(options), "learning_rate": 1e-12})
+    untrained, _ = train_sae(store, still)
     held_out = write_store({"bn": planted(1000, seed=1)[0]})
     before, after = (measure_quality(one, held_out)["pooled"] for one in (untrained, sae))
     assert recovery(sae, directions) > recovery(untrained, directions) + MARGIN
-    assert after["fvu"] < 0.2 < before["fvu"]
+    assert after["fvu"] < 0.2 < 0.5 < before["fvu"]
     assert 1.5 < after["l0"] < 3
     assert report["architecture"] == architecture
 
@@ -72,15 +74,22 @@ def test_most_planted_directions_are_found_almost_exactly(write_store: Writer) -
     assert report["loss"][-1] < 0.3 * report["loss"][0]
 
 
-def test_the_screened_encoder_trains_to_the_same_quality(write_store: Writer) -> None:
+def test_the_screened_encoder_trains_to_the_same_quality(
+    write_store: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else both runs would be the same on machines without bfloat16 dot products.
+    monkeypatch.setattr("mmie.sae.trainer.screens", lambda x: True)
     x, _ = planted(4000)
     store = write_store({"hi": x[:3000]})
     held_out = write_store({"bn": x[3000:]})
-    found = []
+    weights, found, encoders = [], [], []
     for encoder in ("auto", "float32"):
         sae, report = train_sae(store, SaeOptions(**{**vars(QUICK), "encoder": encoder}))
+        weights.append(sae.w_dec)
         found.append(measure_quality(sae, held_out)["pooled"]["fvu"])
-        assert encoder == "auto" or report["encoder"] == "float32"
+        encoders.append(report["encoder"])
+    assert encoders == ["bfloat16 screen", "float32"]
+    assert not torch.equal(*weights)
     assert found[0] == pytest.approx(found[1], rel=0.05)
 
 
