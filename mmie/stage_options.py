@@ -140,6 +140,10 @@ class Layers(Section):
 class Sae(Section):
     """The sparse autoencoder of each selected layer."""
 
+    load: str | None = Field(
+        None,
+        description="Autoencoders to use in place of training; `{layer}` in the path stands for the layer.",
+    )
     architecture: Literal["topk", "batchtopk", "jumprelu", "gated", "matryoshka"] = Field(
         "topk", description="Which latents may fire; docs/sae.md tells them apart."
     )
@@ -180,9 +184,7 @@ class Sae(Section):
         0.0, ge=0, description="Weight of the mean squared cosine between different decoder rows."
     )
     minimum_tokens_per_latent: float = Field(
-        50.0,
-        ge=0,
-        description="Fewer activation rows per latent, counted over all epochs, is an error.",
+        50.0, ge=0, description="Fewer activation rows per latent, counted over all epochs, is an error."
     )
     seed: int = Field(0, description="Seed of initialisation and order.")
 

@@ -1,5 +1,6 @@
 """The typed configuration and every function that rules use to name files and resources."""
 
+import glob
 import json
 import sys
 from pathlib import Path
@@ -287,6 +288,17 @@ def data_options():
     """How rows are read, without the list of corpora: adding one leaves the others alone."""
     options = settings("data")["data"]
     return {name: value for name, value in options.items() if name != "corpora"}
+
+
+def existing_autoencoders():
+    """Files of `sae.load`, of whatever layer will be chosen: a changed one re-runs the rule."""
+    if experiment.sae.load is None:
+        return []
+    parts = experiment.sae.load.split("{layer}")
+    pattern = "*".join(glob.escape(part) for part in parts)
+    return sorted(
+        glob.glob(f"{pattern}/cfg.json") + glob.glob(f"{pattern}/*.safetensors")
+    )
 
 
 def device_options():

@@ -6,6 +6,7 @@ rule sae:
             results(f"activations/{language}") for language in fitted_languages()
         ],
         rows=rows(fitted_languages()),
+        existing=existing_autoencoders(),
         code=code("sae"),
     output:
         folder=directory(results("sae")),
@@ -25,7 +26,7 @@ rule sae:
         model=device_options(),
         options=settings("sae"),
     message:
-        "Training a sparse autoencoder for each selected layer"
+        "Training or loading a sparse autoencoder for each selected layer"
     script:
         "../scripts/sae.py"
 

@@ -1,4 +1,4 @@
-"""Train a sparse autoencoder for each selected layer and measure it on held-out rows."""
+"""Train or load a sparse autoencoder for each selected layer and measure it on held-out rows."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from mmie.activations.storage import load_rows
 from mmie.io import atomic_directory, read_json, read_parquet, write_json
 from mmie.models.blocks import block_device, find_blocks
 from mmie.models.loading import load_model
+from mmie.sae.existing import check_existing, existing_sae
 from mmie.sae.formats import save_sae
 from mmie.sae.origin import origin_of
 from mmie.sae.quality import measure_loss_recovered, measure_quality
@@ -18,6 +19,9 @@ options = snakemake.params.options["sae"]
 device = job.hold_device(snakemake.params.model["device"])
 stored = Path(snakemake.input.activations[0]).parent
 layers = read_json(snakemake.input.selected)["layers"]
+recipe = SaeOptions(**options)
+if recipe.load is not None:
+    check_existing(recipe.load, layers)
 
 model, tokenizer = load_model(snakemake.input.base, device=device, dtype=snakemake.params.model["dtype"])
 tables = {Path(file).stem: read_parquet(file) for file in snakemake.input.rows}
@@ -29,8 +33,11 @@ with atomic_directory(snakemake.output.folder) as folder:
     quality = {}
     for layer in layers:
         fit, dev = (load_rows(stored, layer, languages, split) for split in ("fit", "dev"))
-        sae, training = train_sae(fit, SaeOptions(**options), device=block_device(find_blocks(model)[layer]))
         origin = origin_of(model, tokenizer, snakemake.input.base, stored, languages, layer)
+        if recipe.load is None:
+            sae, training = train_sae(fit, recipe, device=block_device(find_blocks(model)[layer]))
+        else:
+            sae, training, origin = existing_sae(recipe.load, fit, origin)
         save_sae(sae, folder / f"layer{layer}", **origin)
         quality[f"layer{layer}"] = {
             "training": training,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from mmie.errors import InputError
 from mmie.sae.architectures import ARCHITECTURES
@@ -16,6 +16,8 @@ ENCODERS = ("auto", "float32")
 class SaeOptions:
     """Size and training of an autoencoder; options that do not apply together are an error."""
 
+    load: str | None = None
+    """Directory of existing autoencoders to use in place of training; `{layer}` stands for the layer."""
     architecture: str = "topk"
     """A name of `mmie.sae.architectures.ARCHITECTURES`."""
     expansion: int = 8
@@ -64,6 +66,8 @@ class SaeOptions:
         ):
             if value not in known:
                 raise InputError(f"sae.{name}: {value!r} is none of {', '.join(known)}.")
+        if self.load is not None:
+            self._refuse_training_options()
         for name, owner in (("sparsity_weight", "jumprelu"), ("prefixes", "matryoshka")):
             if getattr(self, name) is not None and self.architecture != owner:
                 raise InputError(
@@ -80,3 +84,15 @@ class SaeOptions:
             raise InputError(f"sae.data_share: {self.data_share} is not a share. Use 0 to 1.")
         if self.decorrelation < 0:
             raise InputError(f"sae.decorrelation: {self.decorrelation} is negative. Use 0 or more.")
+
+    def _refuse_training_options(self) -> None:
+        changed = [
+            field.name
+            for field in fields(self)
+            if field.name != "load" and getattr(self, field.name) != field.default
+        ]
+        if changed:
+            raise InputError(
+                f"sae.load: nothing is trained, so sae.{', sae.'.join(changed)} would not act. Leave them or "
+                "sae.load out."
+            )
