@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -34,8 +37,11 @@ def find_blocks(model: nn.Module, *, path: str | None = None) -> nn.ModuleList:
 def find_decoder(model: nn.Module, *, path: str | None = None) -> tuple[nn.Module, nn.ModuleList]:
     """The module that runs the blocks (it receives ids and attention mask), and the blocks.
 
+    It is the nearest one around the list that takes token ids. Its parent need not be: BERT's list is in
+    an encoder that takes hidden states.
+
     Raises:
-        InputError: as `find_blocks`.
+        InputError: as `find_blocks`, or nothing around the blocks takes token ids.
     """
     name = type(model).__name__
     count = _layer_count(model)
@@ -62,8 +68,21 @@ def find_decoder(model: nn.Module, *, path: str | None = None) -> tuple[nn.Modul
             f"module lists of {count} members with weights, not inside another such list. "
             f"Candidates: {listing}. Name the right one in {CONFIG_KEY}, such as `model.layers`."
         )
-    parent = model.get_submodule(chosen[0].rpartition(".")[0])
-    return parent, lists[chosen[0]]
+    return _reads_ids(model, chosen[0]), lists[chosen[0]]
+
+
+def _reads_ids(model: nn.Module, path: str) -> nn.Module:
+    """The nearest module around `path` whose forward takes `input_ids`."""
+    around = path
+    while around:
+        around = around.rpartition(".")[0]
+        module = model.get_submodule(around)
+        if "input_ids" in inspect.signature(module.forward).parameters:
+            return module
+    raise InputError(
+        f"{type(model).__name__}: no module around the blocks {path} takes `input_ids`. "
+        "Use a transformers causal language model."
+    )
 
 
 def block_path(model: nn.Module) -> str:
@@ -89,24 +108,37 @@ def name_blocks(model: nn.Module, path: str) -> nn.ModuleList:
     return blocks
 
 
+@dataclass(frozen=True)
+class Stream:
+    """What the blocks hand on."""
+
+    width: int
+    dtype: torch.dtype
+    """Holds what every block hands on without rounding."""
+
+
 @torch.no_grad()
-def verify_blocks(model: nn.Module) -> None:
+def verify_blocks(model: nn.Module) -> Stream:
     """Run four tokens and see that every block is called once, in order, and hands on the stream.
 
     Structure can deceive: a list may be of the right length and never run. Costs one tiny forward.
 
     Raises:
-        InputError: a block was not called exactly once, in order, with an output [1, 4, width].
+        InputError: a block was not called exactly once, in order, with an output [1, 4, width], or the
+            model cannot be run from ids and an attention mask.
     """
     decoder, blocks = find_decoder(model)
+    name = type(model).__name__
     order: list[int] = []
     shapes: list[tuple[int, ...]] = []
+    types: list[torch.dtype] = []
 
     def watch(number: int) -> Any:
         def note(_block: nn.Module, _inputs: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
             order.append(number)
             shapes.append(tuple(getattr(hidden, "shape", ())))
+            types.append(getattr(hidden, "dtype", torch.float32))
 
         return note
 
@@ -114,15 +146,21 @@ def verify_blocks(model: nn.Module) -> None:
     try:
         ids = torch.tensor([[1, 2, 3, 1]], device=input_device(model))
         decoder(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name}: a probe of 4 tokens failed in {type(decoder).__name__}: {error} "
+            "Use a causal language model that runs from input_ids and an attention_mask."
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
-    if order != list(range(len(blocks))) or len(set(shapes)) != 1 or shapes[0][:2] != (1, 4):
+    if order != list(range(len(blocks))) or len(set(shapes)) != 1 or shapes[0][:-1] != (1, 4):
         raise InputError(
-            f"{type(model).__name__}: a probe of 4 tokens called blocks {order} with outputs "
+            f"{name}: a probe of 4 tokens called blocks {order} with outputs "
             f"{sorted(set(shapes))}; expected each of {len(blocks)} once, in order, with [1, 4, width]. "
             f"Name the decoder blocks in {CONFIG_KEY}."
         )
+    return Stream(shapes[0][-1], reduce(torch.promote_types, types))
 
 
 def input_device(model: nn.Module) -> torch.device:

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    BertConfig,
+    BertLMHeadModel,
     BloomConfig,
     BloomForCausalLM,
     FalconConfig,
@@ -14,13 +16,21 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaModel,
     OPTConfig,
     OPTForCausalLM,
     PreTrainedModel,
 )
 
 from mmie.errors import InputError
-from mmie.models.blocks import block_device, find_blocks, name_blocks, neurons, verify_blocks
+from mmie.models.blocks import (
+    block_device,
+    find_blocks,
+    find_decoder,
+    name_blocks,
+    neurons,
+    verify_blocks,
+)
 
 LAYERS = 3
 
@@ -38,6 +48,8 @@ def tiny(architecture: str) -> PreTrainedModel:
     }
     if architecture == "llama":
         model: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**usual, num_key_value_heads=2))
+    elif architecture == "bert":
+        model = BertLMHeadModel(BertConfig(**usual, is_decoder=True, max_position_embeddings=64))
     elif architecture == "neox":
         model = GPTNeoXForCausalLM(GPTNeoXConfig(**usual))
     elif architecture == "gpt2":
@@ -63,7 +75,7 @@ def tiny(architecture: str) -> PreTrainedModel:
     return model.eval()
 
 
-ARCHITECTURES = ["llama", "gpt2", "neox", "bloom", "falcon", "opt"]
+ARCHITECTURES = ["llama", "gpt2", "neox", "bloom", "falcon", "opt", "bert"]
 
 
 @pytest.mark.regression("ACT-18")
@@ -129,10 +141,40 @@ def test_a_named_list_is_found_without_its_path_also_under_a_wrapper() -> None:
     assert find_blocks(wrapped) is model.model.layers
 
 
+def test_the_decoder_is_what_takes_ids_around_a_list_in_an_encoder() -> None:
+    model = tiny("bert")
+    decoder, blocks = find_decoder(model)
+    assert decoder is model.bert
+    assert blocks is model.bert.encoder.layer
+
+
+@pytest.mark.regression("ACT-18")
+def test_a_model_that_does_not_run_from_ids_alone_is_refused_with_the_reason() -> None:
+    class Captioner(LlamaModel):
+        def forward(self, input_ids: torch.Tensor, *, pixels: torch.Tensor, **others: object) -> object:
+            return super().forward(input_ids, **others)
+
+    model = tiny("llama")
+    model.model = Captioner(model.config)
+    with pytest.raises(InputError, match=r"probe of 4 tokens failed in Captioner: .*pixels"):
+        verify_blocks(model)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_blocks_that_nothing_around_feeds_with_ids_are_refused() -> None:
+    model = nn.Module()
+    model.config = LlamaConfig(num_hidden_layers=LAYERS)
+    model.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(LAYERS))
+    with pytest.raises(InputError, match="no module around the blocks layers takes `input_ids`"):
+        find_decoder(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_probe_runs_through_the_blocks_in_order(architecture: str) -> None:
-    model = tiny(architecture)
-    verify_blocks(model)
+def test_a_probe_runs_through_the_blocks_in_order(architecture: str, dtype: torch.dtype) -> None:
+    model = tiny(architecture).to(dtype)
+    stream = verify_blocks(model)
+    assert (stream.width, stream.dtype) == (16, dtype)
     assert not any(module._forward_hooks for module in model.modules())
 
 
