@@ -2,7 +2,8 @@
 
 Files in a language's directory:
 
-- `layer{L}.safetensors`: `h` [rows, width] fp32, one row a kept token, in item order;
+- `layer{L}.safetensors`: `h` [rows, width] fp32, or bf16 where the blocks hand on bf16; one row a kept
+  token, in item order;
 - `rows.safetensors`, shared by the layers: `item`, `position`, `token`, `length` [rows] int32, and
   `keep` [layers, rows] bool, False on rows whose norm marks an attention sink at that layer;
 - `sentences.safetensors`: `layer{L}` [items, width] fp32, the mean over the item's kept rows;
@@ -12,8 +13,10 @@ Files in a language's directory:
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +27,12 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from mmie.activations.identity import HOOK_POINT, extraction_key, stored_report
-from mmie.activations.storage import create_rows, open_rows
+from mmie.activations.items import TokenItems, sample_items, tokenise
+from mmie.activations.storage import as_fp32
+from mmie.activations.tensor_file import TensorFile
 from mmie.errors import InputError
-from mmie.io import atomic_directory, stable_hash, write_json, write_parquet, write_safetensors
-from mmie.models.blocks import block_device, find_decoder, verify_blocks
+from mmie.io import atomic_directory, stable_hash, write_json, write_parquet
+from mmie.models.blocks import Stream, block_device, check_layers, find_decoder, verify_blocks
 from mmie.models.hooks import capture
 
 if TYPE_CHECKING:
@@ -36,8 +41,10 @@ if TYPE_CHECKING:
 ITEM_COLUMNS = (
     "example_id", "fact_id", "group", "template_id", "kind", "language", "script", "split",
 )  # fmt: skip
-CHUNK = 32_768
-"""Rows that the second pass over the stored activations holds in memory."""
+CHUNK_BYTES = 2**22
+"""Stored rows that the second pass holds in memory at a time."""
+GIGABYTE = 1e9
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,20 +57,12 @@ class ExtractionOptions:
     """Tokens of one forward pass, pads included."""
     sink_factor: float = 10.0
     """Rows above so many median norms are set aside (saprmarks/dictionary_learning; 2402.17762)."""
+    max_tokens: int | None = None
+    """Rows of the language to store at most; whole items are sampled beyond it. None for all."""
+    seed: int = 0
+    """Decides which items a sample takes."""
     identity: Mapping[str, str] = field(default_factory=dict)
     """What the activations depend on (hashes of model and tokenizer); readers compare it."""
-
-
-@dataclass(frozen=True)
-class _Items:
-    """Tokenised items and where their kept tokens are stored."""
-
-    ids: list[list[int]]
-    kept: list[np.ndarray]
-    """Positions of kept tokens, per item."""
-    offsets: np.ndarray
-    """First row of each item, and the end: [items + 1]."""
-    dropped: dict[str, int]
 
 
 def extract_language(
@@ -73,7 +72,7 @@ def extract_language(
     directory: str | Path,
     options: ExtractionOptions | None = None,
 ) -> dict[str, Any]:
-    """Write the activations of every item of one language; memory does not grow with the corpus.
+    """Write the activations of every item of one language; none of them stays in memory.
 
     Activations that are there already and were made of the same model, items, layers, hook point, settings
     and code are left as they are, and the model does not run.
@@ -83,96 +82,181 @@ def extract_language(
         tokenizer: its tokenizer.
         rows: items with `prompt`, `answer`, `example_id` and whatever of `ITEM_COLUMNS` they have.
         directory: written whole or not at all.
-        options: which layers, masks and batch size.
+        options: which layers, masks, batch size and sample.
 
     Returns:
         What `extraction.json` says: what it was made of (`key`), rows, drops by reason, mean and median norm
         a layer.
 
     Raises:
-        InputError: no rows, an item without kept tokens, a value that is not finite (with layer and
-            item), activations in fp16.
+        InputError: no rows, an item without kept tokens, a sample without an item of every split, less room
+            on the disk than the files take, a value that is not finite (with layer and item), activations
+            in fp16.
     """
     options = options or ExtractionOptions()
     if rows.empty:
         raise InputError(f"{directory}: no rows to extract. Check the filters of the data stage.")
-    decoder, blocks = find_decoder(model)
+    _, blocks = find_decoder(model)
     layers = sorted(options.layers) if options.layers is not None else list(range(len(blocks)))
-    items = _tokenise(tokenizer, rows)
+    check_layers(blocks, layers)
+    items, rows, sampled = _within_budget(tokenise(tokenizer, rows), rows, directory, options)
     key = extraction_key(
         model,
-        ids=items.ids,
-        kept=items.kept,
-        items={str(name): column.tolist() for name, column in _item_table(rows, items).items()},
+        tokens=items,
+        items=_item_table(rows, items),
         layers=layers,
         settings={
             "blocks": next(name for name, module in model.named_modules() if module is blocks),
             "sink_factor": options.sink_factor,
             "token_budget": options.token_budget,
+            "sampled": sampled,
         },
         identity=options.identity,
     )
     if (stored := stored_report(directory, key)) is not None:
         return stored
-    verify_blocks(model)
+    stream = verify_blocks(model)
     with atomic_directory(directory) as partial:
-        writer = _Writer(partial, items, layers, rows["example_id"].tolist())
-        _stream(model, decoder, items, writer, options.token_budget)
-        norms = writer.norms
-        keep = np.stack([norms[layer] <= options.sink_factor * np.median(norms[layer]) for layer in layers])
-        write_safetensors(
-            partial / "sentences.safetensors",
-            {
-                f"layer{layer}": _sentence_means(partial, layer, keep[at], items, rows)
-                for at, layer in enumerate(layers)
-            },
-        )
-        write_safetensors(partial / "rows.safetensors", _row_table(items, keep))
+        check_room(directory, partial, _bytes_needed(items, layers, stream), int(items.offsets[-1]))
+        found = _write(model, items, layers, stream, partial, rows["example_id"].tolist(), options)
         write_parquet(partial / "items.parquet", _item_table(rows, items))
-        report = {"key": key, **_report(rows, items, layers, norms, keep, options)}
+        report = {
+            "key": key,
+            "layers": layers,
+            "hook_point": HOOK_POINT,
+            "dtype": _stored_as(stream)[1],
+            "items": len(items),
+            "rows": int(items.offsets[-1]),
+            "sampled": sampled,
+            "dropped": {**items.dropped, "sink": found.pop("sink")},
+            "sink_factor": options.sink_factor,
+            **found,
+            "item_hash": stable_hash(rows["example_id"].tolist()),
+            "identity": dict(options.identity),
+        }
         write_json(partial / "extraction.json", report)
     return report
 
 
-def _tokenise(tokenizer: Any, rows: pd.DataFrame) -> _Items:
-    """Encode the items and decide which tokens become rows; the model is not needed for that."""
-    from mmie.models.prompts import encode_all
+def check_room(directory: str | Path, place: Path, needed: int, rows: int) -> None:
+    """Refuse to start what the disk cannot hold.
 
-    special = set(tokenizer.all_special_ids)
-    ids: list[list[int]] = []
-    kept: list[np.ndarray] = []
-    dropped: Counter[str] = Counter()
-    encoded = encode_all(tokenizer, rows["prompt"].tolist(), rows["answer"].tolist())
-    for example, item in zip(rows["example_id"], encoded, strict=True):
-        tokens = item.ids
-        positions = [at for at, token in enumerate(tokens) if at > 0 and token not in special]
-        dropped["first"] += 1
-        dropped["special"] += len(tokens) - 1 - len(positions)
-        if not positions:
-            raise InputError(f"example {example}: no token left to read. Remove the empty row.")
-        ids.append(tokens)
-        kept.append(np.array(positions, dtype=np.int64))
-    offsets = np.concatenate([[0], np.cumsum([len(positions) for positions in kept])])
-    return _Items(ids, kept, offsets, dict(dropped))
+    Args:
+        directory: to be named in the message.
+        place: an existing directory on that disk.
+        needed: bytes to be written.
+        rows: tokens that they store.
+
+    Raises:
+        InputError: less is free.
+    """
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise InputError(
+            f"{directory}: {needed / GIGABYTE:.1f} GB of activations for {rows} tokens, and "
+            f"{free / GIGABYTE:.1f} GB free. Free some, or set activations.max_tokens to "
+            f"{rows * free // needed} or less."
+        )
+
+
+def _within_budget(
+    items: TokenItems, rows: pd.DataFrame, directory: str | Path, options: ExtractionOptions
+) -> tuple[TokenItems, pd.DataFrame, dict[str, Any] | None]:
+    """The items to store, their rows, and how they were sampled; None where all are stored."""
+    if options.max_tokens is None or items.offsets[-1] <= options.max_tokens:
+        return items, rows, None
+    splits = rows["split"].tolist() if "split" in rows else [""] * len(rows)
+    sizes = np.diff(items.offsets)
+    chosen = sample_items(rows["example_id"].tolist(), splits, sizes, options.max_tokens, options.seed)
+    sampled = {
+        "max_tokens": options.max_tokens,
+        "seed": options.seed,
+        "items": len(items),
+        "rows": int(items.offsets[-1]),
+    }
+    log.warning(
+        "%s: activations.max_tokens keeps %d of %d items, %d of %d tokens",
+        directory, len(chosen), len(items), sizes[chosen].sum(), items.offsets[-1],
+    )  # fmt: skip
+    return items.only(chosen), rows.iloc[chosen], sampled
+
+
+def _stored_as(stream: Stream) -> tuple[str, str]:
+    """Type of the stored rows, as the file format and as PyTorch call it."""
+    return ("BF16", "bfloat16") if stream.dtype == torch.bfloat16 else ("F32", "float32")
+
+
+def _bytes_needed(items: TokenItems, layers: Sequence[int], stream: Stream) -> int:
+    """Size of the files, with that of the norms, which are deleted in the end."""
+    a_row = stream.width * (2 if _stored_as(stream)[0] == "BF16" else 4) + 1 + 4
+    rows = int(items.offsets[-1])
+    return len(layers) * (rows * a_row + len(items) * stream.width * 4) + rows * 16
+
+
+def _write(
+    model: nn.Module,
+    items: TokenItems,
+    layers: Sequence[int],
+    stream: Stream,
+    directory: Path,
+    names: Sequence[str],
+    options: ExtractionOptions,
+) -> dict[str, Any]:
+    """Run the model and write every file of tensors: norms and counts of sinks by layer."""
+    rows, width = int(items.offsets[-1]), stream.width
+    kind = _stored_as(stream)[0]
+    scratch = directory / "norms.safetensors"
+    with ExitStack() as stack:
+
+        def lay_out(name: str, layout: dict[str, tuple[str, tuple[int, ...]]]) -> TensorFile:
+            return stack.enter_context(TensorFile(directory / f"{name}.safetensors", layout))
+
+        files = {layer: lay_out(f"layer{layer}", {"h": (kind, (rows, width))}) for layer in layers}
+        norms = lay_out("norms", {str(layer): ("F32", (rows,)) for layer in layers})
+        sentences = lay_out("sentences", {f"layer{layer}": ("F32", (len(items), width)) for layer in layers})
+        columns = {name: ("I32", (rows,)) for name in ("item", "position", "token", "length")}
+        table = lay_out("rows", {**columns, "keep": ("BOOL", (len(layers), rows))})
+        writer = _Writer(files, norms, items, names, as_bits=kind == "BF16")
+        _run(model, items, writer, layers, options.token_budget)
+        _write_columns(table, items)
+        found: dict[str, Any] = {"sink": {}, "mean_norm": {}, "median_norm": {}}
+        for at, layer in enumerate(layers):
+            norm = norms.read(str(layer))
+            median = float(np.median(norm))
+            keep = norm <= options.sink_factor * median
+            found["sink"][str(layer)] = int((~keep).sum())
+            found["mean_norm"][str(layer)] = float(norm.mean())
+            found["median_norm"][str(layer)] = median
+            table.write("keep", at, keep[None])
+            for start, means in _sentence_means(files[layer], width, keep, items, f"layer {layer}", names):
+                sentences.write(f"layer{layer}", start, means)
+    scratch.unlink()
+    return found
 
 
 class _Writer:
     """Receives block outputs batch by batch and puts every kept token into its row on disk."""
 
-    def __init__(self, directory: Path, items: _Items, layers: list[int], names: list[str]) -> None:
-        self.directory = directory
+    def __init__(
+        self,
+        files: Mapping[int, TensorFile],
+        norms: TensorFile,
+        items: TokenItems,
+        names: Sequence[str],
+        as_bits: bool,
+    ) -> None:
+        self.as_bits = as_bits
+        self.files = files
+        self.norms = norms
         self.items = items
         self.names = names
-        self.files: dict[int, np.memmap] = {}
-        self.norms = {layer: np.empty(items.offsets[-1], dtype=np.float32) for layer in layers}
+        self.batch: Sequence[int] = ()
         self.where = torch.empty(0)
-        self.target = np.empty(0, dtype=np.int64)
 
     def expect(self, batch: Sequence[int], where: Tensor) -> None:
         """Announce the items of the next pass and their kept tokens [batch, time]."""
-        offsets = self.items.offsets
+        self.batch = batch
         self.where = where
-        self.target = np.concatenate([np.arange(offsets[at], offsets[at + 1]) for at in batch])
 
     def receive(self, layer: int, hidden: Tensor, _keep: Tensor) -> None:
         """Store the output of one block."""
@@ -180,42 +264,44 @@ class _Writer:
             raise InputError(
                 "model.dtype: float16 overflows in the residual stream. Use float32 or bfloat16."
             )
-        on_device = hidden[self.where.to(hidden.device)].float()
-        norms = torch.linalg.vector_norm(on_device, dim=1).cpu().numpy()
-        chosen = on_device.cpu().numpy()
-        if not np.isfinite(norms).all():
-            self._refuse(layer, int(self.target[np.flatnonzero(~np.isfinite(norms))[0]]))
-        if layer not in self.files:
-            path = self.directory / f"layer{layer}.safetensors"
-            self.files[layer] = create_rows(path, int(self.items.offsets[-1]), chosen.shape[1])
-        self.files[layer][self.target] = chosen
-        self.norms[layer][self.target] = norms
+        chosen = hidden[self.where.to(hidden.device)]
+        norms = torch.linalg.vector_norm(chosen.float(), dim=1).cpu().numpy()
+        # NumPy has no bf16: its bits are written as they are.
+        values = (chosen.view(torch.uint16) if self.as_bits else chosen.float()).cpu().numpy()
+        begin = 0
+        for item in self.batch:
+            first, end = (int(self.items.offsets[at]) for at in (item, item + 1))
+            own = slice(begin, begin + end - first)
+            if not np.isfinite(norms[own]).all():
+                self._refuse(layer, item, int(np.flatnonzero(~np.isfinite(norms[own]))[0]))
+            self.files[layer].write("h", first, values[own])
+            self.norms.write(str(layer), first, norms[own])
+            begin = own.stop
 
-    def _refuse(self, layer: int, row: int) -> None:
-        item = int(np.searchsorted(self.items.offsets, row, side="right") - 1)
-        position = int(self.items.kept[item][row - self.items.offsets[item]])
+    def _refuse(self, layer: int, item: int, row: int) -> None:
+        position = int(np.flatnonzero(self.items.kept[self.items.of(item)])[row])
         raise InputError(
             f"layer {layer}, example {self.names[item]}, token {position}: the activation is not "
             "finite. Check the model's weights and dtype."
         )
 
 
-def _stream(model: nn.Module, decoder: nn.Module, items: _Items, writer: _Writer, token_budget: int) -> None:
+def _run(
+    model: nn.Module, items: TokenItems, writer: _Writer, layers: Sequence[int], token_budget: int
+) -> None:
     """Run the decoder over all items, shortest first, and hand its block outputs to the writer."""
+    decoder, _ = find_decoder(model)
     device = block_device(model.get_input_embeddings())  # type: ignore[operator]
-    layers = list(writer.norms)
     was_training = model.training
     model.eval()
     try:
-        for batch in length_buckets([len(ids) for ids in items.ids], token_budget):
+        for batch in length_buckets(items.lengths.tolist(), token_budget):
             ids, mask, where = _right_padded(items, batch)
             writer.expect(batch, where)
             with torch.inference_mode(), capture(model, layers, receive=writer.receive, stop=True):
                 decoder(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
     finally:
         model.train(was_training)
-    for stored in writer.files.values():
-        stored.flush()
 
 
 def length_buckets(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
@@ -233,96 +319,47 @@ def length_buckets(lengths: Sequence[int], token_budget: int) -> Iterator[list[i
         yield batch
 
 
-def _right_padded(items: _Items, batch: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+def _right_padded(items: TokenItems, batch: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids, attention mask and kept tokens of a batch, each [batch, time]."""
-    width = max(len(items.ids[at]) for at in batch)
+    width = int(items.lengths[list(batch)].max())
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     mask = torch.zeros(len(batch), width, dtype=torch.long)
     where = torch.zeros(len(batch), width, dtype=torch.bool)
     for row, at in enumerate(batch):
-        length = len(items.ids[at])
-        ids[row, :length] = torch.tensor(items.ids[at])
+        tokens = items.of(at)
+        length = tokens.stop - tokens.start
+        ids[row, :length] = torch.from_numpy(items.ids[tokens])
         mask[row, :length] = 1
-        where[row, torch.from_numpy(items.kept[at])] = True
+        where[row, :length] = torch.from_numpy(items.kept[tokens])
     return ids, mask, where
 
 
 def _sentence_means(
-    directory: Path, layer: int, keep: np.ndarray, items: _Items, rows: pd.DataFrame
-) -> Tensor:
-    """Mean of each item's kept rows, [items, width]."""
-    stored = open_rows(directory / f"layer{layer}.safetensors")
-    means = torch.empty(len(items.ids), stored.shape[1])
-    for start, end in _item_chunks(items.offsets):
-        first, last = items.offsets[start], items.offsets[end]
+    file: TensorFile, width: int, keep: np.ndarray, items: TokenItems, place: str, names: Sequence[str]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Mean of each item's kept rows: the first item of a chunk, and [items of the chunk, width]."""
+    for start, end in items.chunks(max(1, CHUNK_BYTES // (4 * width))):
+        first, last = int(items.offsets[start]), int(items.offsets[end])
         kept = np.flatnonzero(keep[first:last])
         counts = np.add.reduceat(keep[first:last], items.offsets[start:end] - first, dtype=np.int64)
         if not counts.all():
-            lost = rows["example_id"].iloc[start + int(np.flatnonzero(counts == 0)[0])]
+            lost = names[start + int(np.flatnonzero(counts == 0)[0])]
             raise InputError(
-                f"example {lost}: every token is a sink at layer {layer}. Raise activations.sink_factor."
+                f"example {lost}: every token is a sink at {place}. Raise activations.sink_factor."
             )
         # Sums over bags of rows: NumPy's reduction down columns is several times slower.
         starts = torch.from_numpy(np.concatenate([[0], np.cumsum(counts[:-1])]))
-        chunk = torch.from_numpy(np.array(stored[first:last]))
-        means[start:end] = embedding_bag(torch.from_numpy(kept), chunk, starts, mode="mean")
-    return means
+        chunk = torch.from_numpy(as_fp32(file.read("h", first, last)))
+        yield start, embedding_bag(torch.from_numpy(kept), chunk, starts, mode="mean").numpy()
 
 
-def _item_chunks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges of whole items with about `CHUNK` rows each."""
-    start = 0
-    while start < len(offsets) - 1:
-        end = int(np.searchsorted(offsets, offsets[start] + CHUNK, side="right")) - 1
-        end = max(end, start + 1)
-        yield start, end
-        start = end
+def _write_columns(table: TensorFile, items: TokenItems) -> None:
+    for start, end in items.chunks(CHUNK_BYTES // 64):
+        for name, values in items.columns(start, end).items():
+            table.write(name, int(items.offsets[start]), values)
 
 
-def _row_table(items: _Items, keep: np.ndarray) -> dict[str, Tensor]:
-    counts = np.diff(items.offsets)
-    lengths = np.array([len(ids) for ids in items.ids])
-    tokens = [np.array(ids)[kept] for ids, kept in zip(items.ids, items.kept, strict=True)]
-
-    def column(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values.astype(np.int32))
-
-    return {
-        "item": column(np.repeat(np.arange(len(counts)), counts)),
-        "position": column(np.concatenate(items.kept)),
-        "token": column(np.concatenate(tokens)),
-        "length": column(np.repeat(lengths, counts)),
-        "keep": torch.from_numpy(keep),
-    }
-
-
-def _item_table(rows: pd.DataFrame, items: _Items) -> pd.DataFrame:
+def _item_table(rows: pd.DataFrame, items: TokenItems) -> pd.DataFrame:
     table = rows[[name for name in ITEM_COLUMNS if name in rows]].reset_index(drop=True)
     table["tokens"] = np.diff(items.offsets)
     return table
-
-
-def _report(
-    rows: pd.DataFrame,
-    items: _Items,
-    layers: list[int],
-    norms: Mapping[int, np.ndarray],
-    keep: np.ndarray,
-    options: ExtractionOptions,
-) -> dict[str, Any]:
-    return {
-        "layers": layers,
-        "hook_point": HOOK_POINT,
-        "dtype": "float32",
-        "items": len(items.ids),
-        "rows": int(items.offsets[-1]),
-        "dropped": {
-            **items.dropped,
-            "sink": {str(layer): int((~keep[at]).sum()) for at, layer in enumerate(layers)},
-        },
-        "sink_factor": options.sink_factor,
-        "mean_norm": {str(layer): float(norms[layer].mean()) for layer in layers},
-        "median_norm": {str(layer): float(np.median(norms[layer])) for layer in layers},
-        "item_hash": stable_hash(rows["example_id"].tolist()),
-        "identity": dict(options.identity),
-    }

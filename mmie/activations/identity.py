@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from mmie.errors import InputError
 from mmie.io import read_json, sha256_file, stable_hash
 from mmie.provenance import ROOT, code_files
 from mmie.training.fingerprint import weights_hash
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmie.activations.items import TokenItems
 
 HOOK_POINT = "output of the block"
 MODULE = "mmie/activations/extract.py"
@@ -21,9 +28,8 @@ MODULE = "mmie/activations/extract.py"
 def extraction_key(
     model: nn.Module,
     *,
-    ids: Sequence[Sequence[int]],
-    kept: Sequence[np.ndarray],
-    items: Mapping[str, Sequence[Any]],
+    tokens: TokenItems,
+    items: pd.DataFrame,
     layers: Sequence[int],
     settings: Mapping[str, Any],
     identity: Mapping[str, str],
@@ -32,9 +38,8 @@ def extraction_key(
 
     Args:
         model: the base model; its weights are hashed where the caller does not say what they are.
-        ids: token ids of each item, which stand for texts and tokenizer.
-        kept: positions that are stored, of each item.
-        items: what is kept of the items beside their activations, by column.
+        tokens: token ids of the items, which stand for texts and tokenizer, and which of them are stored.
+        items: what is kept of the items beside their activations.
         layers: blocks that are read.
         settings: everything else that shapes the numbers.
         identity: hashes of the weight files, from the manifest of the base model.
@@ -57,13 +62,29 @@ def extraction_key(
             str(getattr(model, "dtype", "")),
             str(getattr(config, "_attn_implementation", "")),
         ],
-        "data": [dict(items), [list(item) for item in ids], [positions.tolist() for positions in kept]],
+        "data": [
+            {str(name): _column_hash(column) for name, column in items.items()},
+            [_array_hash(part) for part in (tokens.ids, tokens.kept, tokens.starts)],
+        ],
         "layers": list(layers),
         "hook_point": HOOK_POINT,
         "settings": dict(settings),
         "code": source_hash([MODULE, *code_files(MODULE)]),
     }
     return {name: stable_hash(content) for name, content in parts.items()}
+
+
+def _column_hash(column: pd.Series) -> str:
+    """Hash of a column, some thousand values at a time: as JSON a corpus takes many times its size."""
+    digest = hashlib.sha256()
+    for start in range(0, len(column), 4096):
+        digest.update(stable_hash(column.iloc[start : start + 4096].tolist()).encode())
+    return digest.hexdigest()
+
+
+def _array_hash(values: NDArray[Any]) -> str:
+    """Hash of an array's bytes, which are not copied."""
+    return hashlib.sha256(np.ascontiguousarray(values).data.cast("B")).hexdigest()
 
 
 def source_hash(files: Iterable[str]) -> str:

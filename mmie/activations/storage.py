@@ -6,12 +6,13 @@ import json
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmie.activations.tensor_file import ELEMENTS
 from mmie.errors import InputError
 from mmie.io import read_json, read_parquet, read_safetensors
 
@@ -19,20 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def create_rows(path: Path, rows: int, width: int) -> np.memmap:
-    """A new safetensors file with the one tensor `h` [rows, width] fp32, mapped for writing."""
-    size = rows * width * 4
-    entry = {"h": {"dtype": "F32", "shape": [rows, width], "data_offsets": [0, size]}}
-    header = json.dumps(entry, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    with open(path, "wb") as stream:
-        stream.write(struct.pack("<Q", len(header)) + header)
-        stream.truncate(8 + len(header) + size)
-    return np.memmap(path, "<f4", "r+", offset=8 + len(header), shape=(rows, width))
-
-
 def open_rows(path: Path) -> np.memmap:
-    """The tensor `h` [rows, width] of a file of `create_rows`, mapped for reading.
+    """The tensor `h` [rows, width] of a layer's file, mapped for reading; see `as_fp32` for its numbers.
 
     Raises:
         InputError: missing, truncated or of another kind.
@@ -42,12 +31,20 @@ def open_rows(path: Path) -> np.memmap:
     with open(path, "rb") as stream:
         length = struct.unpack("<Q", stream.read(8))[0]
         entry = json.loads(stream.read(length)).get("h")
-    if not entry or entry["dtype"] != "F32" or len(entry["shape"]) != 2:
-        raise InputError(f"{path}: no fp32 matrix `h`. Delete it and extract again.")
+    if not entry or entry["dtype"] not in ("F32", "BF16") or len(entry["shape"]) != 2:
+        raise InputError(f"{path}: no fp32 or bf16 matrix `h`. Delete it and extract again.")
     rows, width = entry["shape"]
-    if path.stat().st_size != 8 + length + rows * width * 4:
+    kind: Any = ELEMENTS[entry["dtype"]]
+    if path.stat().st_size != 8 + length + rows * width * kind.itemsize:
         raise InputError(f"{path}: truncated. Delete it and extract again.")
-    return np.memmap(path, "<f4", "r", offset=8 + length, shape=(rows, width))
+    return np.memmap(path, kind, "r", offset=8 + length, shape=(rows, width))
+
+
+def as_fp32(stored: np.ndarray) -> np.ndarray:
+    """Stored rows as fp32; the bits of bf16 are the upper half of an fp32 number, so nothing is rounded."""
+    if stored.dtype == np.float32:
+        return np.asarray(stored)
+    return (stored.astype(np.uint32) << 16).view(np.float32)
 
 
 class ActivationStore:
@@ -113,7 +110,7 @@ class ActivationStore:
         language = self.language_of(rows)
         for at in np.unique(language):
             mine = language == at
-            out[mine] = self._rows[at][self._index[at][rows[mine] - self._starts[at]]]
+            out[mine] = as_fp32(self._rows[at][self._index[at][rows[mine] - self._starts[at]]])
         return torch.from_numpy(out)
 
     def language_of(self, rows: np.ndarray) -> np.ndarray:
@@ -126,11 +123,11 @@ class ActivationStore:
         return range(int(self._starts[at]), int(self._starts[at + 1]))
 
     def batches(self, language: str, size: int) -> Iterator[tuple[Tensor, np.ndarray]]:
-        """Rows of one language in order, with the item (row of `items`) that each belongs to."""
+        """Rows of one language in order, fp32, with the item (row of `items`) that each belongs to."""
         at = self.languages.index(language)
         for start in range(0, len(self._index[at]), size):
             chosen = slice(start, start + size)
-            block = np.asarray(self._rows[at][self._index[at][chosen]])
+            block = as_fp32(self._rows[at][self._index[at][chosen]])
             yield torch.from_numpy(block), self._items[at][chosen]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mmie.activations.extract import ExtractionOptions, extract_language, length_buckets
+from mmie.activations.extract import ExtractionOptions, check_room, extract_language, length_buckets
 from mmie.activations.storage import load_rows, load_sentences, open_rows
 from mmie.errors import InputError
 from mmie.io import read_json, read_parquet, read_safetensors
@@ -166,6 +167,74 @@ def test_an_item_without_kept_tokens_and_an_empty_table_are_errors(
 def test_half_precision_that_overflows_is_refused(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(InputError, match="float16"):
         extract_language(tiny().half(), tokenizer, item_rows(), tmp_path / "hi")
+
+
+def test_bf16_activations_are_stored_as_they_are_and_read_as_fp32(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model, rows = tiny().bfloat16(), item_rows(1)
+    report = extract_language(model, tokenizer, rows, tmp_path / "hi")
+    assert report["dtype"] == "bfloat16"
+    ids = encode(tokenizer, rows["prompt"][0], rows["answer"][0]).ids
+    with torch.no_grad(), capture(model, [1]) as seen:
+        model(input_ids=torch.tensor([ids]))
+    alone = seen.hidden[1][0, 1:-1]
+    assert torch.equal(read_safetensors(tmp_path / "hi" / "layer1.safetensors")["h"], alone)
+    store = load_rows(tmp_path, 1, ["hi"], "fit")
+    assert torch.equal(store[np.arange(len(store))], alone.float())
+    assert torch.equal(torch.cat([block for block, _ in store.batches("hi", 2)]), alone.float())
+    sentence = read_safetensors(tmp_path / "hi" / "sentences.safetensors")["layer1"][0]
+    assert torch.allclose(sentence, alone.float().mean(0), atol=1e-6)
+
+
+def test_over_the_budget_of_tokens_whole_items_are_sampled_and_the_report_says_so(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, rows = tiny(), item_rows(30)
+    whole = extract_language(model, tokenizer, rows, tmp_path / "whole")
+    assert whole["sampled"] is None
+    assert not caplog.messages
+    budget = whole["rows"] // 2
+    report = extract_language(model, tokenizer, rows, tmp_path / "hi", ExtractionOptions(max_tokens=budget))
+    assert report["sampled"] == {"max_tokens": budget, "seed": 0, "items": 30, "rows": whole["rows"]}
+    assert f"activations.max_tokens keeps {report['items']} of 30 items" in caplog.text
+    assert budget - 2 * 9 < report["rows"] <= budget
+    items = read_parquet(tmp_path / "hi" / "items.parquet")
+    table = read_safetensors(tmp_path / "hi" / "rows.safetensors")
+    everything = read_parquet(tmp_path / "whole" / "items.parquet").set_index("example_id")
+    assert items["tokens"].tolist() == everything.loc[items["example_id"], "tokens"].tolist()
+    assert torch.bincount(table["item"].long()).tolist() == items["tokens"].tolist()
+    at = list(everything.index).index(items["example_id"][3])
+    stored, origin = (open_rows(tmp_path / name / "layer1.safetensors") for name in ("hi", "whole"))
+    source = read_safetensors(tmp_path / "whole" / "rows.safetensors")["item"].numpy()
+    assert np.allclose(stored[table["item"].numpy() == 3], origin[source == at], atol=1e-5)
+
+
+def test_a_disk_without_room_stops_the_stage_before_the_model_reads_anything(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3 layers of width 16: fp32 rows with flag and norm, sentence means, and four columns of int32."""
+    model, calls = tiny(), []
+    rows = int(extract_language(model, tokenizer, item_rows(), tmp_path / "en")["rows"])
+    needed = 3 * (rows * (16 * 4 + 5) + 9 * 16 * 4) + rows * 16
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(InputError, match=rf"max_tokens to {rows - 1} or less"):
+        extract_language(model, tokenizer, item_rows(), tmp_path / "hi")
+    assert len(calls) == 1, "the probe of four tokens alone"
+    assert not (tmp_path / "hi").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    extract_language(model, tokenizer, item_rows(), tmp_path / "hi")
+    written = sum(file.stat().st_size for file in (tmp_path / "hi").glob("*.safetensors"))
+    # The norms are gone again, headers were not counted.
+    assert needed - rows * 3 * 4 < written < needed - rows * 3 * 4 + 5 * 500
+
+
+def test_a_disk_is_asked_for_the_room_that_is_really_there(tmp_path: Path) -> None:
+    check_room(tmp_path, tmp_path, 1, 1)
+    with pytest.raises(InputError, match=r"1152921504\.6 GB of activations for 10 tokens"):
+        check_room(tmp_path, tmp_path, 2**60, 10)
 
 
 def test_the_store_reads_languages_as_one_sequence_by_split(

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mmie.activations.storage import ActivationStore, create_rows
+from mmie.activations.storage import ActivationStore
 from mmie.io import write_json, write_parquet, write_safetensors
 
 
@@ -30,9 +30,8 @@ def _write(
         directory = root / language
         directory.mkdir(parents=True, exist_ok=True)
         item = np.arange(len(rows)) // tokens_per_item
-        stored = create_rows(directory / f"layer{layer}.safetensors", *rows.shape)
-        stored[:] = rows
-        stored.flush()
+        stored = {"h": torch.from_numpy(rows.astype(np.float32))}
+        write_safetensors(directory / f"layer{layer}.safetensors", stored)
         write_safetensors(
             directory / "rows.safetensors",
             {
