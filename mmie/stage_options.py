@@ -123,6 +123,12 @@ class Activations(Section):
 
     token_budget: Positive = Field(4096, description="Tokens, pads included, of one forward pass.")
     sink_factor: float = Field(10.0, gt=1, description="Rows above this many median norms are set aside.")
+    max_tokens: Positive | None = Field(
+        None,
+        description="Tokens of a language to store at most, in every layer; beyond it whole items are "
+        "sampled, each split in its share. null for all.",
+    )
+    seed: int = Field(0, description="Seed of the sample that `max_tokens` asks for.")
 
 
 class Layers(Section):
