@@ -153,6 +153,32 @@ def test_rows_of_sink_norm_are_set_aside_in_one_layer_only(
     assert norms[mine].max() <= store.sink_limit["hi"] == 10 * store.median_norm["hi"]
 
 
+def test_an_item_all_of_whose_tokens_are_sinks_is_an_error_with_its_layer(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model, rows = tiny(), item_rows()
+    with torch.no_grad():
+        model.model.embed_tokens.weight[8] = 300.0
+    rows.loc[4, ["prompt", "answer"]] = ["w4", "w4"]
+    with pytest.raises(InputError, match=r"example f4/q1: every token is a sink at layer 0.*sink_factor"):
+        extract_language(model, tokenizer, rows, tmp_path / "hi")
+    assert not (tmp_path / "hi").exists()
+
+
+def test_sentence_means_do_not_depend_on_how_much_is_read_at_a_time(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = tiny(), item_rows()
+    extract_language(model, tokenizer, rows, tmp_path / "a")
+    # Ten rows of width 16 in fp32.
+    monkeypatch.setattr("mmie.activations.extract.CHUNK_BYTES", 640)
+    extract_language(model, tokenizer, rows, tmp_path / "b")
+    for name in ("sentences", "rows"):
+        a, b = (read_safetensors(tmp_path / folder / f"{name}.safetensors") for folder in "ab")
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
 def test_an_item_without_kept_tokens_and_an_empty_table_are_errors(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
