@@ -141,6 +141,7 @@ def test_a_named_list_is_found_without_its_path_also_under_a_wrapper() -> None:
     assert find_blocks(wrapped) is model.model.layers
 
 
+@pytest.mark.regression("ACT-18")
 def test_the_decoder_is_what_takes_ids_around_a_list_in_an_encoder() -> None:
     model = tiny("bert")
     decoder, blocks = find_decoder(model)
