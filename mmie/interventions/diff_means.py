@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmie.activations.moments import label_languages
+from mmie.activations.norms import residual_norms
 from mmie.errors import InputError
 from mmie.interventions import operations
 from mmie.interventions.interface import FitData
-from mmie.interventions.stream import StreamEdit, components, residual_norm
+from mmie.interventions.stream import StreamEdit, components
 from mmie.io import seed_from
 from mmie.models.hooks import Edit
 
@@ -75,7 +76,7 @@ class DifferenceInMeans(StreamEdit):
             "difference": size,
             "mean": float(along.mean()),
             "ceiling": float(np.quantile(along.numpy(), CEILING_QUANTILE)),
-            "residual_norm": residual_norm(activations, layer, data.retain_languages),
+            "residual_norm": residual_norms(activations, data.retain_languages)[layer],
         }
         return facts, {"direction": direction}
 

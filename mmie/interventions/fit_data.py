@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmie.activations.norms import residual_norms
 from mmie.contrastive.pairs import fit_triples
 from mmie.data.triples import Triple
 from mmie.interventions.interface import FitData
@@ -57,7 +58,7 @@ def read_fit_data(
         latents=None
         if latents is None
         else {at: latents[latents["layer"] == at] for at in set(latents["layer"])},
-        residual_norms=_residual_norms([folder for folder in activations if folder.name in retain]),
+        residual_norms=_residual_norms(activations, retain),
         triples=_triples(given, forget),
         parts={Path(folder).parent.name: Path(folder) for folder in given.get("parts", [])},
         checkpoints=None if checkpoints is None else Path(checkpoints),
@@ -82,9 +83,8 @@ def _triples(given: Mapping[str, Any], forget: Sequence[str]) -> list[Triple]:
     return fit_triples(given["triples"], {*map(str, rows["fact_id"]), *map(str, rows["group"])})
 
 
-def _residual_norms(folders: Sequence[Path]) -> dict[int, float] | None:
-    """Median residual norm of each layer, mean over the languages."""
+def _residual_norms(folders: Sequence[Path], retain: Sequence[str]) -> dict[int, float] | None:
+    """n_l by layer; None for an arm that reads no activations."""
     if not folders:
         return None
-    norms = [read_json(folder / "extraction.json")["median_norm"] for folder in folders]
-    return {int(layer): sum(norm[layer] for norm in norms) / len(norms) for layer in norms[0]}
+    return residual_norms(folders[0].parent, retain)

@@ -18,7 +18,7 @@ from mmie.interventions.interface import FitData, Fitted, Intervention, base_wei
 from mmie.models.blocks import block_device, find_blocks
 from mmie.models.hooks import Pass, edit
 from mmie.sae.architectures import build as build_sae
-from mmie.sae.autoencoder import SparseAutoencoder
+from mmie.sae.clamp import SINK_FACTOR, Clamp, clamp_values
 from mmie.sae.formats import load_sae
 from mmie.sae.pickers import PICKERS, choose_latents
 
@@ -52,7 +52,7 @@ class SaeClamp(Intervention):
     """Latents per layer."""
     strength: float = 1.0
     """Clamp value in residual norms (kappa); a negative one inverts the arm."""
-    sink_factor: float = 10.0
+    sink_factor: float = SINK_FACTOR
     """Positions above this many median norms are left alone: the autoencoder never saw such."""
     gate: str = "static"
     """When it acts: always (static), or after dsg, window, cusum or language says so."""
@@ -93,7 +93,7 @@ class SaeClamp(Intervention):
             own = {name: value for name, value in sae.state_dict().items() if name != "w_dec"}
             own["directions"] = directions
             # Of strength 1, so that a fitted arm can be applied at any other.
-            own["clamp"] = norm / directions.norm(dim=1)
+            own["clamp"] = clamp_values(directions, norm)
             layers[str(layer)] = {
                 "latents": chosen,
                 "residual_norm": norm,
@@ -190,58 +190,3 @@ class SaeClamp(Intervention):
             if own.get("gate", {}).get("tokens"):
                 shapes[f"layers.{layer}.log_odds"] = (own["gate"]["tokens"],)
         return shapes
-
-
-class Clamp:
-    """The edit of one layer: h' = h + sum over fired selected j of (-c_j - f_j) w_j.
-
-    Equal to decoding the changed codes and adding back the error h - dec(f), with |S| decoder rows.
-    """
-
-    def __init__(
-        self,
-        sae: SparseAutoencoder,
-        latents: Tensor,
-        directions: Tensor,
-        clamp: Tensor,
-        largest_norm: float,
-        gate: Gate | None = None,
-    ) -> None:
-        """Prepare.
-
-        Args:
-            sae: its encoder decides what fires; all of its latents compete.
-            latents: selected ones, [selected].
-            directions: their decoder rows, [selected, width].
-            clamp: c_j of each, [selected].
-            largest_norm: positions with a larger norm are left alone.
-            gate: says at which tokens the clamp acts; None for all.
-        """
-        self.sae, self.directions, self.clamp, self.gate = sae, directions, clamp, gate
-        self.largest_norm = largest_norm
-        # Place of each latent among the selected; -1 for all others.
-        self.place = torch.full((sae.latents,), -1, device=latents.device)
-        self.place[latents] = torch.arange(len(latents), device=latents.device)
-
-    def __call__(self, hidden: Tensor, keep: Tensor) -> Tensor:
-        """Edit the stream [batch, time, width]; rows where nothing selected fires stay as they are."""
-        exact = hidden.float()
-        codes, place, fired = self._codes(exact)
-        touched = fired.any(-1) & (exact.norm(dim=-1) <= self.largest_norm)
-        if self.gate is not None:
-            touched = touched & self.gate(touched.float(), keep)
-        steps = torch.where(fired, -self.clamp[place] - codes, 0.0)
-        shape = (*place.shape[:-1], len(self.clamp))
-        change = steps.new_zeros(shape).scatter_add(-1, place, steps) @ self.directions
-        return torch.where(touched.unsqueeze(-1), (exact + change).to(hidden.dtype), hidden)
-
-    @torch.no_grad()
-    def fires(self, rows: Tensor) -> Tensor:
-        """1 where a selected latent fires, else 0, [...]: the score that gates read."""
-        return self._codes(rows.float())[2].any(-1).float()
-
-    def _codes(self, exact: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Largest codes, their places among the selected (0 for others), and which of them count."""
-        codes, indices = self.sae.encode(exact)
-        place = self.place[indices]
-        return codes, place.clamp(min=0), (codes > 0) & (place >= 0)

@@ -16,7 +16,6 @@ from mmie.activations.storage import load_rows
 from mmie.errors import InputError
 from mmie.interventions.interface import FitData, Fitted, Intervention
 from mmie.interventions.layers import resolve_layers
-from mmie.io import read_json
 from mmie.models.blocks import block_device, find_blocks
 from mmie.models.hooks import Edit, edit
 
@@ -84,12 +83,6 @@ class StreamEdit(Intervention):
 
     def _shapes(self, facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         return {name: tuple(shape) for name, shape in facts["shapes"].items()}
-
-
-def residual_norm(activations: Path, layer: int, languages: tuple[str, ...]) -> float:
-    """n_l: mean over languages of the median norm of the layer's stored rows."""
-    reports = [read_json(activations / language / "extraction.json") for language in languages]
-    return sum(float(report["median_norm"][str(layer)]) for report in reports) / len(reports)
 
 
 def components(activations: Path, layer: int, languages: tuple[str, ...], direction: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -102,13 +101,6 @@ def sampled(table: pd.DataFrame, items: int, seed: int) -> pd.DataFrame:
     if len(table) <= items:
         return table
     return table.sample(items, random_state=seed).sort_index()
-
-
-def clamp_value(store: ActivationStore, strength: float = 1.0) -> float:
-    """A clamp in units of the stream: strength x the median norm, mean over languages."""
-    norms = list(store.median_norm.values())
-    value = strength * math.fsum(norms) / len(norms)
-    return value
 
 
 def _texts(table: pd.DataFrame) -> list[str]:

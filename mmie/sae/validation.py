@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmie.errors import InputError
-from mmie.models.hooks import Edit, edit
+from mmie.models.hooks import edit
 from mmie.sae.autoencoder import SparseAutoencoder, at_block
+from mmie.sae.clamp import clamp_of
 from mmie.sae.pickers import random_matched
 from mmie.training.batches import Examples
 from mmie.training.reference import answer_sums
@@ -22,29 +21,6 @@ if TYPE_CHECKING:
 
 RANDOM_SETS = 20
 PERCENTILE = 95.0
-
-
-def clamped(sae: SparseAutoencoder, latents: Sequence[int], clamp: float, norm_limit: float) -> Edit:
-    """h + sum over fired selected j of (-clamp - a_j) w_j: the reconstruction's error stays in place.
-
-    Args:
-        sae: the autoencoder, on the device of the block.
-        latents: selected ones.
-        clamp: magnitude in units of the stream.
-        norm_limit: positions above this norm are left alone.
-    """
-    chosen = torch.zeros(sae.latents, dtype=torch.bool, device=sae.w_dec.device)
-    chosen[list(latents)] = True
-
-    def change(hidden: Tensor, keep: Tensor) -> Tensor:
-        exact = hidden.float()
-        values, indices = sae.encode(exact)
-        fired = (values > 0) & chosen[indices] & (exact.norm(dim=-1) <= norm_limit).unsqueeze(-1)
-        steps = torch.where(fired, -clamp - values, 0.0)
-        moved = exact + sae.decode(steps, indices) - sae.b_dec
-        return torch.where(fired.any(-1, keepdim=True), moved.to(hidden.dtype), hidden)
-
-    return change
 
 
 def validate_picks(
@@ -58,11 +34,10 @@ def validate_picks(
     layer: int,
     forget: Sequence[str],
     retain: Sequence[str],
-    clamp: float,
-    norm_limit: float = math.inf,
+    residual_norm: float,
     random_sets: int = RANDOM_SETS,
 ) -> dict[str, dict[str, Any]]:
-    """Effect of clamping each picker's latents, beside matched random sets.
+    """Effect of clamping each picker's latents, as the arm does at strength 1, beside matched random sets.
 
     The effect is the mean rise of the answers' loss, nats per token; languages weigh equally. A picker is
     `specific` when its effect on forget items exceeds the 95th percentile of the random sets' while its
@@ -78,8 +53,7 @@ def validate_picks(
         layer: the block.
         forget: written forms of the forget language.
         retain: languages that must not be touched.
-        clamp: magnitude in units of the stream.
-        norm_limit: positions above this norm are left alone.
+        residual_norm: n_l of the layer, see `mmie.activations.norms`.
         random_sets: how many controls.
 
     Returns:
@@ -96,7 +70,7 @@ def validate_picks(
     base = {language: _loss(model, some) for language, some in examples.items()}
 
     def effects(latents: Sequence[int]) -> tuple[float, float]:
-        with edit(model, {layer: clamped(sae, latents, clamp, norm_limit)}):
+        with edit(model, {layer: clamp_of(sae, latents, residual_norm)}):
             rise = {language: _loss(model, some) - base[language] for language, some in examples.items()}
         sides = [float(np.mean([rise[language] for language in side])) for side in (forget, retain)]
         return sides[0], sides[1]
