@@ -10,8 +10,9 @@ from mmie.activations.storage import load_rows
 from mmie.io import read_json, read_parquet, write_json, write_parquet
 from mmie.models.loading import load_model
 from mmie.sae.contexts import strongest_contexts
-from mmie.sae.features import latent_statistics, pick_contrast
+from mmie.sae.features import pick_contrast
 from mmie.sae.formats import load_sae
+from mmie.sae.item_statistics import latent_statistics
 from mmie.sae.picking import Sides, overlaps, pick_all, sampled, score_latents
 from mmie.sae.validation import validate_picks
 
@@ -32,14 +33,14 @@ scores, contexts, contrast, picked = [], [], {}, {}
 for layer in read_json(folder / "manifest.json")["details"]["layers"]:
     sae = load_sae(folder / f"layer{layer}", layer=layer)
     store = load_rows(stored, layer, languages, "fit")
-    table = score_latents(model, tokenizer, sae, store, fit, Sides(**sides), seed=params.seed)
+    statistics = latent_statistics(sae, store, seed=params.seed)
+    table = score_latents(model, tokenizer, sae, store, fit, Sides(**sides), statistics, seed=params.seed)
     picks, without = pick_all(table, params.top, layer=layer)
     unit = {"residual_norm": residual_norms(stored, sides["retain"])[layer]}
     effects = validate_picks(model, tokenizer, dev, sae, picks, table, layer=layer, **sides, **unit)
     shown = sorted({latent for latents in picks.values() for latent in latents})
     contexts.append(strongest_contexts(sae, store, stored, tokenizer, shown).assign(layer=layer))
     scores.append(table.assign(layer=layer))
-    statistics = latent_statistics(sae, store)
     contrast[f"layer{layer}"] = pick_contrast(sae, statistics, layer=layer, top_k=params.top, **sides)
     picked[f"layer{layer}"] = {"picks": picks, "without": without, "overlap": overlaps(picks), **unit}
     picked[f"layer{layer}"]["validation"] = effects

@@ -122,6 +122,10 @@ class ActivationStore:
         at = self.languages.index(language)
         return range(int(self._starts[at]), int(self._starts[at + 1]))
 
+    def items_of(self, language: str) -> np.ndarray:
+        """Items (rows of `items`) of one language that have rows here, ascending."""
+        return np.unique(self._items[self.languages.index(language)]).astype(np.int64)
+
     def batches(self, language: str, size: int) -> Iterator[tuple[Tensor, np.ndarray]]:
         """Rows of one language in order, fp32, with the item (row of `items`) that each belongs to."""
         at = self.languages.index(language)

@@ -1,89 +1,26 @@
 """Pick latents that speak for the forget language, and matched random ones as their control.
 
-Statistics are taken per item first and then over items, so that long items do not count more; codes
-come from the encoder that the gate uses. FIT split.
+Codes come from the encoder that the gate uses. FIT split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mmie.activations.storage import ActivationStore
 from mmie.errors import InputError
 from mmie.io import seed_from
 from mmie.sae.autoencoder import SparseAutoencoder
+from mmie.sae.item_statistics import HALVES, LatentStatistics, Moments
 
-BATCH = 4096
 DECILES = 10
 NORM_TOLERANCE = 0.05
 CHOICES = 10
 """Latents among which a matched one is drawn, so that several draws differ."""
-
-
-@dataclass(frozen=True)
-class LatentStatistics:
-    """What the latents do on the items of one language."""
-
-    codes: NDArray[np.float32]
-    """Mean code over each item's tokens, [items, latents]."""
-    rate: NDArray[np.float64]
-    """Mean over items of the share of tokens where a latent fires, [latents]."""
-    power: NDArray[np.float64]
-    """Mean over items of the mean squared code over tokens, [latents]."""
-
-
-@torch.no_grad()
-def latent_statistics(sae: SparseAutoencoder, store: ActivationStore) -> dict[str, LatentStatistics]:
-    """Item-level statistics of every latent, by language; one pass over the store."""
-    return {language: _of_language(sae, store, language) for language in store.languages}
-
-
-def _of_language(sae: SparseAutoencoder, store: ActivationStore, language: str) -> LatentStatistics:
-    collected = ItemStatistics(len(store.items[store.languages.index(language)]), sae.latents)
-    for x, item in store.batches(language, BATCH):
-        collected.add(*sae.encode(x), torch.from_numpy(item).long())
-    return collected.result()
-
-
-class ItemStatistics:
-    """Sums of codes by item, from rows in any order.
-
-    Args:
-        items: number of items that may occur.
-        latents: number of latents.
-    """
-
-    def __init__(self, items: int, latents: int) -> None:
-        self._codes = torch.zeros(items, latents)
-        self._fired = torch.zeros(items, latents)
-        self._squares = torch.zeros(items, latents)
-        self._tokens = torch.zeros(items)
-
-    def add(self, values: Tensor, indices: Tensor, item: Tensor) -> None:
-        """Add the sparse codes [rows, n] of rows that belong to `item` [rows]."""
-        where = (item[:, None].expand_as(indices), indices)
-        self._codes.index_put_(where, values, accumulate=True)
-        self._squares.index_put_(where, values.square(), accumulate=True)
-        self._fired.index_put_(where, (values > 0).float(), accumulate=True)
-        self._tokens.index_add_(0, item, torch.ones(len(item)))
-
-    def result(self) -> LatentStatistics:
-        """Means over the tokens of each item that occurred, and over items."""
-        present = self._tokens > 0
-        share = self._tokens[present, None]
-        return LatentStatistics(
-            codes=(self._codes[present] / share).numpy(),
-            rate=(self._fired[present] / share).double().mean(0).numpy(),
-            power=(self._squares[present] / share).double().mean(0).numpy(),
-        )
 
 
 def contrast_table(
@@ -103,8 +40,7 @@ def contrast_table(
     """
     if not forget or not retain:
         raise InputError("features: a contrast needs forget and retain languages. Name both.")
-    codes = {language: statistics[language].codes.astype(np.float64) for language in [*forget, *retain]}
-    score = _contrast(codes, forget, retain)
+    score = _contrast(statistics, forget, retain)
     return pd.DataFrame(
         {
             "latent": np.arange(len(score)),
@@ -124,7 +60,6 @@ def pick_contrast(
     forget: Sequence[str],
     retain: Sequence[str],
     top_k: int,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """The `top_k` latents with the largest positive contrast, ties to the lower index.
 
@@ -151,7 +86,7 @@ def pick_contrast(
         "scores": picked["score"].tolist(),
         "rate_forget": picked["rate_forget"].tolist(),
         "rate_retain": picked["rate_retain"].tolist(),
-        "stability": _stability(statistics, forget, retain, top_k, seed),
+        "stability": _stability(statistics, forget, retain, top_k),
     }
 
 
@@ -214,11 +149,11 @@ def pick_random_matched(
 
 
 def _contrast(
-    codes: Mapping[str, NDArray[np.float64]], forget: Sequence[str], retain: Sequence[str]
+    items: Mapping[str, Moments], forget: Sequence[str], retain: Sequence[str]
 ) -> NDArray[np.float64]:
-    gain = np.mean([codes[language].mean(0) for language in forget], axis=0)
-    gain = gain - np.mean([codes[language].mean(0) for language in retain], axis=0)
-    variance = np.mean([codes[language].var(0, ddof=1) for language in [*forget, *retain]], axis=0)
+    gain: NDArray[np.float64] = np.mean([items[language].mean for language in forget], axis=0)
+    gain = gain - np.mean([items[language].mean for language in retain], axis=0)
+    variance = np.mean([items[language].variance for language in [*forget, *retain]], axis=0)
     return np.divide(gain, np.sqrt(variance), out=np.zeros_like(gain), where=variance > 0)
 
 
@@ -228,20 +163,12 @@ def _top(score: NDArray[np.float64], top_k: int) -> list[int]:
 
 
 def _stability(
-    statistics: Mapping[str, LatentStatistics],
-    forget: Sequence[str],
-    retain: Sequence[str],
-    top_k: int,
-    seed: int,
+    statistics: Mapping[str, LatentStatistics], forget: Sequence[str], retain: Sequence[str], top_k: int
 ) -> float:
     picks: list[set[int]] = []
-    for half in (0, 1):
-        codes = {}
-        for language in [*forget, *retain]:
-            values = statistics[language].codes.astype(np.float64)
-            order = np.random.default_rng(seed_from("item halves", seed, language)).permutation(len(values))
-            codes[language] = values[order[half::2]]
-        picks.append(set(_top(_contrast(codes, forget, retain), top_k)))
+    for half in range(HALVES):
+        moments = {language: statistics[language].halves[half] for language in [*forget, *retain]}
+        picks.append(set(_top(_contrast(moments, forget, retain), top_k)))
     union = picks[0] | picks[1]
     return len(picks[0] & picks[1]) / len(union) if union else 0.0
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmie.io import seed_from
 from mmie.models.blocks import input_device
 from mmie.sae.autoencoder import SparseAutoencoder, at_block
-from mmie.sae.features import ItemStatistics, LatentStatistics
+from mmie.sae.item_statistics import ItemStatistics, LatentStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ def statistics_of_texts(
     saes = {layer: at_block(sae, model, layer) for layer, sae in saes.items()}
     found: dict[int, dict[str, LatentStatistics]] = {layer: {} for layer in saes}
     for name, some in texts.items():
-        collected = {layer: ItemStatistics(len(some), sae.latents) for layer, sae in saes.items()}
+        collected = {layer: ItemStatistics(sae.latents) for layer, sae in saes.items()}
         for chosen, inputs, special in _batches(tokenizer, some, token_budget):
             with capture(model, list(saes)) as seen:
                 device = input_device(model)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mmie.errors import InputError
 from mmie.sae.autoencoder import SparseAutoencoder
-from mmie.sae.features import LatentStatistics, contrast_table, pick_random_matched
+from mmie.sae.features import contrast_table, pick_random_matched
+from mmie.sae.item_statistics import LatentStatistics
 
 PICKERS = {
     "contrast": "mean code on forget items minus mean code on retain items, over the deviation of items",
@@ -122,7 +123,7 @@ def script_invariant(
     if missing:
         raise InputError(f"features: no gibberish for {', '.join(missing)}. Measure it first.")
     for one, other in combinations(forget, 2):
-        if np.array_equal(statistics[one].codes, statistics[other].codes):
+        if _same_text(statistics[one], statistics[other]):
             raise InputError(
                 f"features: {one} and {other} have the same activations, so they are the same text. "
                 "Give the language in real text of both scripts."
@@ -177,4 +178,12 @@ def random_matched(table: pd.DataFrame, features: Sequence[int], *, layer: int, 
 def _means(
     statistics: Mapping[str, LatentStatistics], languages: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
-    return {language: statistics[language].codes.mean(0, dtype=np.float64) for language in languages}
+    return {language: statistics[language].mean for language in languages}
+
+
+def _same_text(one: LatentStatistics, other: LatentStatistics) -> bool:
+    """Whether no latent tells the items of one from those of the other, to the last bit."""
+    return all(
+        np.array_equal(getattr(one, measure), getattr(other, measure))
+        for measure in ("mean", "rate", "power")
+    )

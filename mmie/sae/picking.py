@@ -10,8 +10,8 @@ from mmie.activations.storage import ActivationStore
 from mmie.errors import InputError
 from mmie.sae.attribution import attribute, attribution_score
 from mmie.sae.autoencoder import SparseAutoencoder
-from mmie.sae.features import latent_statistics
 from mmie.sae.gibberish import scramble, statistics_of_texts
+from mmie.sae.item_statistics import LatentStatistics
 from mmie.sae.pickers import PICKERS, choose_latents, score_table
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def score_latents(
     store: ActivationStore,
     rows: Mapping[str, pd.DataFrame],
     sides: Sides,
+    statistics: Mapping[str, LatentStatistics],
     *,
     items: int = 200,
     seed: int = 0,
@@ -48,6 +49,7 @@ def score_latents(
         store: rows of the layer, FIT split.
         rows: FIT items by written form.
         sides: forget and retain.
+        statistics: `latent_statistics` of the store.
         items: largest number of items of a form for gibberish and attribution, drawn by `seed`.
         seed: of the draw and of the gibberish.
     """
@@ -63,7 +65,7 @@ def score_latents(
     attributions = attribute(model, tokenizer, some, sae, layer, norm_limit=limit)
     return score_table(
         sae,
-        latent_statistics(sae, store),
+        statistics,
         forget=sides.forget,
         retain=sides.retain,
         gibberish=gibberish,

@@ -23,6 +23,12 @@ def write_store(tmp_path: Path) -> Callable[..., ActivationStore]:
     return partial(_write, tmp_path)
 
 
+@pytest.fixture
+def store_at() -> Callable[..., ActivationStore]:
+    """As `write_store`, in a directory of choice."""
+    return lambda root, *given, **more: _write(Path(root), *given, **more)
+
+
 def _write(
     root: Path, languages: dict[str, np.ndarray], tokens_per_item: int = 8, layer: int = 1
 ) -> ActivationStore:

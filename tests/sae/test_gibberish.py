@@ -39,12 +39,21 @@ def test_statistics_of_texts_are_those_of_their_activations(
     sae = TopKSAE(16, 24, 4)
     sae.initialise(torch.zeros(16), torch.Generator().manual_seed(0))
     sae.requires_grad_(False)
-    found = statistics_of_texts(model, tokenizer, {"hi": ["w1 w2 w3", "w4"]}, {1: sae})[1]["hi"]
+    # The shorter text comes first in the passes of the model; one item more than a pass holds.
+    texts = ["w1 w2 w3", "w4", "w5 w6 w7"]
+    found = statistics_of_texts(model, tokenizer, {"hi": texts}, {1: sae}, token_budget=8)[1]["hi"]
     bos = tokenizer.bos_token_id
-    for at, text in enumerate(("w1 w2 w3", "w4")):
+    means, rates = [], []
+    for text in texts:
         ids = torch.tensor([[bos, *tokenizer(text, add_special_tokens=False)["input_ids"]]])
         with capture(model, [1]) as seen, torch.no_grad():
             model(input_ids=ids)
         # The first token is a sink and BOS.
-        expected = sae.codes(seen.hidden[1][0, 1:]).mean(0)
-        assert found.codes[at] == pytest.approx(expected.numpy(), abs=1e-5)
+        codes = sae.codes(seen.hidden[1][0, 1:])
+        means.append(codes.mean(0).double())
+        rates.append((codes > 0).double().mean(0))
+    items = torch.stack(means)
+    assert found.mean == pytest.approx(items.mean(0).numpy(), abs=1e-5)
+    assert found.variance == pytest.approx(items.var(0).numpy(), rel=1e-5)
+    assert found.rate == pytest.approx(torch.stack(rates).mean(0).numpy(), abs=1e-9)
+    assert found.halves == ()

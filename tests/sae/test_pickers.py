@@ -8,7 +8,7 @@ import pytest
 
 from mmie.arm_options import SaeClampArm
 from mmie.errors import InputError
-from mmie.sae.features import LatentStatistics
+from mmie.sae.item_statistics import LatentStatistics
 from mmie.sae.pickers import (
     PICKERS,
     choose_latents,
@@ -18,20 +18,18 @@ from mmie.sae.pickers import (
 )
 
 
-def codes(*means: float, items: int = 6, seed: int = 0) -> LatentStatistics:
-    """Item means that vary a little around `means`, one a latent."""
-    rng = np.random.default_rng(seed)
-    values = (np.array(means) * rng.uniform(0.9, 1.1, (items, len(means)))).astype(np.float32)
-    values *= np.array(means, dtype=np.float32) / np.maximum(values.mean(0), 1e-9)
-    return LatentStatistics(values, (values > 0).mean(0), np.square(values.astype(np.float64)).mean(0))
+def codes(*means: float, rate: float = 0.5) -> LatentStatistics:
+    """Statistics of items with these mean codes, one a latent."""
+    values = np.array(means, dtype=np.float64)
+    return LatentStatistics(values, np.ones_like(values), rate * (values > 0), values**2)
 
 
 # Latent 0 speaks Hindi in both scripts, 1 only Devanagari text, 2 every language, 3 the letters of
 # Devanagari and of Hindi in Latin, words or not.
-HINDI = codes(3, 5, 4, 2, seed=1)
-ROMAN = codes(2, 0, 4, 2, seed=2)
-ENGLISH = codes(0, 0, 4, 0, seed=3)
-GIBBERISH = {"hi": codes(0, 5, 1, 2, seed=4), "hi_Latn": codes(0, 0, 1, 2, seed=5)}
+HINDI = codes(3, 5, 4, 2)
+ROMAN = codes(2, 0, 4, 2)
+ENGLISH = codes(0, 0, 4, 0)
+GIBBERISH = {"hi": codes(0, 5, 1, 2), "hi_Latn": codes(0, 0, 1, 2)}
 STATISTICS = {"hi": HINDI, "hi_Latn": ROMAN, "en": ENGLISH}
 
 
@@ -54,6 +52,9 @@ def test_identical_scripts_raise() -> None:
     same = {**STATISTICS, "hi_Latn": HINDI}
     with pytest.raises(InputError, match="same text"):
         script_invariant(same, GIBBERISH, forget=["hi", "hi_Latn"], retain=["en"])
+    # Equal means alone do not make two texts one.
+    alike = {**STATISTICS, "hi_Latn": codes(3, 5, 4, 2, rate=0.6)}
+    assert len(script_invariant(alike, GIBBERISH, forget=["hi", "hi_Latn"], retain=["en"])) == 4
 
 
 @pytest.mark.regression("SAE-07")
@@ -72,14 +73,15 @@ def test_specificity_by_hand() -> None:
     assert nu == pytest.approx([2.5 - 0.5, 2.5, 4 - 3, 2], abs=1e-5)
 
 
+def of_power(power: np.ndarray) -> LatentStatistics:
+    blank = np.zeros_like(power)
+    return LatentStatistics(blank, blank, blank, power)
+
+
 def test_the_ratio_rule_keeps_the_top_and_ranks_by_strength() -> None:
     power = np.array([9.0, 4.0, 100.0, 0.0])
     on_retain = np.array([0.09, 0.02, 100.0, 5.0])
-    blank = np.zeros((1, 4), np.float32)
-    statistics = {
-        "hi": LatentStatistics(blank, np.zeros(4), power),
-        "en": LatentStatistics(blank, np.zeros(4), on_retain),
-    }
+    statistics = {"hi": of_power(power), "en": of_power(on_retain)}
     # Ratios 100, 200, 1: the top two of three are kept, the stronger first; 3 never fires on Hindi.
     score = dsg_ratio(statistics, forget=["hi"], retain=["en"], percentile=50)
     assert score.tolist() == [9, 4, 0, 0]
@@ -88,11 +90,7 @@ def test_the_ratio_rule_keeps_the_top_and_ranks_by_strength() -> None:
 
 
 def test_a_latent_that_never_fires_elsewhere_has_the_largest_ratio() -> None:
-    blank = np.zeros((1, 2), np.float32)
-    statistics = {
-        "hi": LatentStatistics(blank, np.zeros(2), np.array([1.0, 8.0])),
-        "en": LatentStatistics(blank, np.zeros(2), np.array([0.0, 1.0])),
-    }
+    statistics = {"hi": of_power(np.array([1.0, 8.0])), "en": of_power(np.array([0.0, 1.0]))}
     score = dsg_ratio(statistics, forget=["hi"], retain=["en"], percentile=100)
     assert score.tolist() == [1, 0]
 
