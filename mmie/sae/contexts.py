@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ def strongest_contexts(
 ) -> pd.DataFrame:
     """The `count` tokens where each latent fires most, at most one an item.
 
+    Codes are read batch by batch, so memory does not grow with the rows.
+
     Args:
         sae: the layer's autoencoder.
         store: its rows, of `split`.
@@ -47,20 +50,19 @@ def strongest_contexts(
         One row a context: `latent`, `rank` (0 is the strongest), `code`, `language`, `example_id`,
         `before`, `token`, `after`. Latents that fire on fewer items have fewer rows.
     """
-    wanted = torch.tensor(list(latents))
     found: list[pd.DataFrame] = []
-    for language in store.languages:
-        codes = torch.cat([sae.codes_of(x, wanted) for x, _ in store.batches(language, BATCH)]).numpy()
+    for language in store.languages if latents else ():
         text = _Text(Path(root) / language, store.layer, split)
         items = store.items[store.languages.index(language)]
-        for at, latent in enumerate(latents):
-            for row in _strongest_rows(codes[:, at], text.item, count):
-                before, token, after = text.around(row, reach, tokenizer)
-                example = items["example_id"].iloc[int(text.item[row])]
-                entry = (latent, 0, float(codes[row, at]), language, example, before, token, after)
+        strongest = _strongest(sae, store, language, latents, count)
+        for latent, best in zip(latents, strongest, strict=True):
+            for code, item, row in zip(best.code, best.item, best.row, strict=True):
+                before, token, after = text.around(int(row), reach, tokenizer)
+                example = items["example_id"].iloc[int(item)]
+                entry = (latent, 0, float(code), language, example, before, token, after)
                 found.append(pd.DataFrame([entry], columns=list(COLUMNS)))
     if not found:
-        return pd.DataFrame(columns=list(COLUMNS))
+        return pd.DataFrame(columns=list(COLUMNS)).astype({"latent": int, "rank": int, "code": float})
     table = pd.concat(found, ignore_index=True)
     table = table.sort_values(["latent", "code", "example_id"], ascending=[True, False, True])
     table["rank"] = table.groupby("latent").cumcount()
@@ -79,8 +81,6 @@ class _Text:
         self._items, self._tokens = rows["item"].numpy(), rows["token"].numpy()
         keep = rows["keep"].numpy()[layers.index(layer)] & in_split[self._items]
         self._places = np.flatnonzero(keep)
-        self.item = self._items[self._places]
-        """Item of each row of the store."""
 
     def around(self, row: int, reach: int, tokenizer: Any) -> tuple[str, str, str]:
         """Text before a row's token, the token, and the text after it, within its item."""
@@ -107,11 +107,42 @@ def _continuation(text: str, longer: str, alone: str) -> str:
     return longer[len(text) :] if whole and longer.startswith(text) else alone
 
 
-def _strongest_rows(codes: np.ndarray, item: np.ndarray, count: int) -> list[int]:
-    """Rows with the largest positive codes, the first of each item, ties to the lower row."""
-    chosen: dict[int, int] = {}
-    for row in np.argsort(-codes, kind="stable"):
-        if codes[row] <= 0 or len(chosen) == count:
-            break
-        chosen.setdefault(int(item[row]), int(row))
-    return list(chosen.values())
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a language where a latent fires, as parallel arrays [rows]."""
+
+    code: np.ndarray
+    item: np.ndarray
+    row: np.ndarray
+
+    def and_later(self, later: _Rows) -> _Rows:
+        return _Rows(
+            np.concatenate([self.code, later.code]),
+            np.concatenate([self.item, later.item]),
+            np.concatenate([self.row, later.row]),
+        )
+
+    def strongest(self, count: int) -> _Rows:
+        """The largest codes, the first of each item, ties to the lower row."""
+        order = np.lexsort((self.row, -self.code))
+        _, first = np.unique(self.item[order], return_index=True)
+        chosen = order[np.sort(first)[:count]]
+        return _Rows(self.code[chosen], self.item[chosen], self.row[chosen])
+
+
+def _strongest(
+    sae: SparseAutoencoder, store: ActivationStore, language: str, latents: Sequence[int], count: int
+) -> list[_Rows]:
+    """The strongest rows of each latent, the strongest first; only the best so far are kept in memory."""
+    wanted = torch.tensor(list(latents))
+    nothing = _Rows(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
+    best = [nothing] * len(latents)
+    start = 0
+    for x, item in store.batches(language, BATCH):
+        codes = sae.codes_of(x, wanted).numpy()
+        for at in range(len(latents)):
+            fires = np.flatnonzero(codes[:, at] > 0)
+            new = _Rows(codes[fires, at], item[fires].astype(np.int64), start + fires)
+            best[at] = best[at].and_later(new).strongest(count)
+        start += len(x)
+    return best

@@ -42,6 +42,7 @@ def _write(
             directory / "rows.safetensors",
             {
                 "item": torch.from_numpy(item.astype(np.int32)),
+                "token": torch.zeros(len(rows), dtype=torch.int32),
                 "keep": torch.ones(1, len(rows), dtype=torch.bool),
             },
         )

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mmie.activations.extract import ExtractionOptions, extract_language
-from mmie.activations.storage import load_rows
+from mmie.activations.storage import ActivationStore, load_rows
 from mmie.models.hooks import capture
-from mmie.sae.contexts import _parts, strongest_contexts
+from mmie.sae import contexts
+from mmie.sae.contexts import _parts, _strongest, strongest_contexts
 from mmie.sae.topk import TopKSAE
 
 Parts = tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]
@@ -69,6 +74,63 @@ def test_contexts_are_ranked_and_one_an_item(stored: Path, tiny_model: Parts) ->
         assert table["code"].is_monotonic_decreasing and (table["code"] > 0).all()
         assert table["rank"].tolist() == list(range(len(table)))
         assert table["example_id"].is_unique
+
+
+@pytest.mark.parametrize("batch", [3, 7, 4096])
+def test_the_best_so_far_are_the_best_of_all(
+    write_store: Callable[..., ActivationStore], monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(contexts, "BATCH", batch)
+    # Latent j is dimension j; whole numbers give ties, within items and between them.
+    sae = TopKSAE(6, 6, 6)
+    with torch.no_grad():
+        sae.w_enc.copy_(torch.eye(6))
+    x = np.random.default_rng(0).integers(-3, 5, size=(95, 6)).astype(np.float32)
+    found = _strongest(sae.requires_grad_(False), write_store({"hi": x}, 5), "hi", [4, 1], 4)
+    for latent, best in zip([4, 1], found, strict=True):
+        first = {item: 5 * item + int(x[5 * item : 5 * item + 5, latent].argmax()) for item in range(19)}
+        order = sorted(first.values(), key=lambda row: (-x[row, latent], row))[:4]
+        assert best.row.tolist() == order
+        assert best.item.tolist() == [row // 5 for row in order]
+        assert best.code.tolist() == x[order, latent].tolist()
+
+
+def test_no_latents_have_no_contexts(stored: Path, tiny_model: Parts) -> None:
+    _, tokenizer, _ = tiny_model
+    store = load_rows(stored, 1, ["hi"], "fit")
+    found = strongest_contexts(TopKSAE(16, 24, 8), store, stored, tokenizer, [])
+    assert found.empty and {"latent", "token"} <= set(found.columns)
+
+
+PEAK = """
+import resource, sys
+import torch
+from mmie.activations.storage import load_rows
+from mmie.sae import contexts
+from mmie.sae.topk import TopKSAE
+
+# Small batches, or what the encoder needs for one hides the rest.
+contexts.BATCH = 512
+sae = TopKSAE(4, 512, 4)
+sae.initialise(torch.zeros(4), torch.Generator().manual_seed(0))
+sae.requires_grad_(False)
+for root in sys.argv[1:]:
+    store = load_rows(root, 1, ["hi"], "fit")
+    contexts.strongest_contexts(sae, store, root, None, range(512), count=0)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_rows(store_at: Callable[..., ActivationStore], tmp_path: Path) -> None:
+    rows = 8192
+    for times in (1, 8):
+        x = np.random.default_rng(0).normal(size=(times * rows, 4)).astype(np.float32)
+        store_at(tmp_path / f"{times}", {"hi": x})
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "1"), str(tmp_path / "8")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    small, large = map(int, done.stdout.split())
+    # Half of the codes of the rows that are more, which the old way held twice.
+    assert large - small < 7 * rows * 512 * 4 / 2
 
 
 def test_parts_of_characters_stay_visible() -> None:
