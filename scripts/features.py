@@ -10,10 +10,9 @@ from mmie.activations.storage import load_rows
 from mmie.io import read_json, read_parquet, write_json, write_parquet
 from mmie.models.loading import load_model
 from mmie.sae.contexts import strongest_contexts
-from mmie.sae.features import pick_contrast
 from mmie.sae.formats import load_sae
 from mmie.sae.item_statistics import latent_statistics
-from mmie.sae.picking import Sides, overlaps, pick_all, sampled, score_latents
+from mmie.sae.picking import Sides, contrast_entry, overlaps, pick_all, sampled, score_latents
 from mmie.sae.validation import validate_picks
 
 job.start(snakemake)
@@ -41,7 +40,7 @@ for layer in read_json(folder / "manifest.json")["details"]["layers"]:
     shown = sorted({latent for latents in picks.values() for latent in latents})
     contexts.append(strongest_contexts(sae, store, stored, tokenizer, shown).assign(layer=layer))
     scores.append(table.assign(layer=layer))
-    contrast[f"layer{layer}"] = pick_contrast(sae, statistics, layer=layer, top_k=params.top, **sides)
+    contrast[f"layer{layer}"] = contrast_entry(sae, statistics, Sides(**sides), params.top, layer=layer)
     picked[f"layer{layer}"] = {"picks": picks, "without": without, "overlap": overlaps(picks), **unit}
     picked[f"layer{layer}"]["validation"] = effects
 write_parquet(out.latents, pd.concat(scores, ignore_index=True))

@@ -10,6 +10,7 @@ from mmie.activations.storage import ActivationStore
 from mmie.errors import InputError
 from mmie.sae.attribution import attribute, attribution_score
 from mmie.sae.autoencoder import SparseAutoencoder
+from mmie.sae.features import pick_contrast
 from mmie.sae.gibberish import scramble, statistics_of_texts
 from mmie.sae.item_statistics import LatentStatistics
 from mmie.sae.pickers import PICKERS, choose_latents, score_table
@@ -85,6 +86,23 @@ def pick_all(table: pd.DataFrame, count: int, *, layer: int) -> tuple[dict[str, 
         except InputError as error:
             without[picker] = str(error)
     return picks, without
+
+
+def contrast_entry(
+    sae: SparseAutoencoder,
+    statistics: Mapping[str, LatentStatistics],
+    sides: Sides,
+    count: int,
+    *,
+    layer: int,
+) -> dict[str, Any]:
+    """`pick_contrast`, or its reason for no picks as `without`; only an arm that wants them stops."""
+    try:
+        return pick_contrast(
+            sae, statistics, layer=layer, forget=sides.forget, retain=sides.retain, top_k=count
+        )
+    except InputError as error:
+        return {"picker": "contrast", "layer": layer, "features": [], "without": str(error)}
 
 
 def overlaps(picks: Mapping[str, Sequence[int]]) -> dict[str, float]:
