@@ -170,11 +170,25 @@ def test_latents_say_whether_clamping_found_them_specific(synthetic: ReportInput
     assert {row["name"]: row["specific"] for row in layer["pickers"]} == {
         "contrast": True, "attribution": False,
     }  # fmt: skip
-    assert layer["shown_of"] == "contrast"  # of the configured arm
-    assert [latent["latent"] for latent in layer["top"]] == [7, 11]
     said = section(page, "sae")
-    assert "not specific" in said and "never fires" in said
-    assert "<mark>राजभाषा</mark>" in page
+    assert "not specific" in said
+
+
+def test_every_picker_shows_its_first_latents_and_each_latent_its_contexts_once(
+    synthetic: ReportInputs, page: str
+) -> None:
+    [layer] = inside.latents(synthetic)
+    # Contrast is the picker of the configured arm.
+    assert [group["picker"] for group in layer["shown"]] == ["contrast", "attribution"]
+    shown = [[(row["latent"], row["above"]) for row in group["latents"]] for group in layer["shown"]]
+    assert shown == [[(7, False), (11, False)], [(7, True), (13, False)]]
+    said = section(page, "sae")
+    assert "never fires" in said and said.count("shown above") == 1
+    # Two latents with contexts, 7 and 13.
+    assert page.count("<mark>राजभाषा</mark>") == 2
+    many = {"layer3": {"picks": {"contrast": list(range(9)), "attribution": list(range(20, 29))}}}
+    [layer] = inside.latents(replace(synthetic, picks=many))
+    assert [len(group["latents"]) for group in layer["shown"]] == [6, 3]
 
 
 def test_text_of_a_context_stays_text(synthetic: ReportInputs) -> None:

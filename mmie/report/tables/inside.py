@@ -11,7 +11,7 @@ from mmie.report.inputs import REFERENCE, ReportInputs
 Row = dict[str, Any]
 
 
-PICKS_SHOWN, CONTEXTS_SHOWN = 6, 3
+PICKS_SHOWN, OTHER_PICKS_SHOWN, CONTEXTS_SHOWN = 6, 3, 3
 LAYER_CHOICES = ("selected", "random", "middle", "worst")
 
 
@@ -66,7 +66,7 @@ def layer_choices(inputs: ReportInputs) -> Row:
 
 
 def latents(inputs: ReportInputs) -> list[Row]:
-    """By layer: what clamping each picker's latents did on DEV, and the top latents with their contexts."""
+    """By layer: what clamping each picker's latents did on DEV, and each one's top latents with contexts."""
     return [
         {
             "layer": name.removeprefix("layer"),
@@ -75,11 +75,7 @@ def latents(inputs: ReportInputs) -> list[Row]:
                 for picker in sorted(found["picks"])
             ],
             "without": sorted(found.get("without", {}).items()),
-            "shown_of": (shown := _shown_picker(inputs, found["picks"])),
-            "top": [
-                _latent(inputs, int(name.removeprefix("layer")), latent, found["picks"])
-                for latent in found["picks"].get(shown, [])[:PICKS_SHOWN]
-            ],
+            "shown": _shown(inputs, int(name.removeprefix("layer")), found["picks"]),
         }
         for name, found in sorted(inputs.picks.items(), key=lambda item: (len(item[0]), item[0]))
     ]
@@ -96,10 +92,18 @@ def _picker(name: str, count: int, effect: Mapping[str, Any] | None) -> Row:
     }  # fmt: skip
 
 
-def _shown_picker(inputs: ReportInputs, picks: Mapping[str, Any]) -> str:
-    """The picker of the first configured arm that clamps its latents, or else the first there is."""
+def _shown(inputs: ReportInputs, layer: int, picks: Mapping[str, Any]) -> list[Row]:
+    """The first latents of every picker, those that arms clamp first; each latent's contexts once."""
     used = [str(options.get("picker")) for options in inputs.config.get("arms", {}).values()]
-    return next((picker for picker in [*used, *sorted(picks)] if picker in picks), "")
+    groups: list[Row] = []
+    seen: set[int] = set()
+    for picker in dict.fromkeys([*used, *sorted(picks)]):
+        first = picks.get(picker, [])[: OTHER_PICKS_SHOWN if groups else PICKS_SHOWN]
+        if first:
+            rows = [_latent(inputs, layer, latent, picks) | {"above": latent in seen} for latent in first]
+            groups.append({"picker": picker.replace("_", " "), "latents": rows})
+            seen.update(first)
+    return groups
 
 
 def _latent(inputs: ReportInputs, layer: int, latent: int, picks: Mapping[str, Any]) -> Row:
