@@ -54,6 +54,10 @@ class Configuration(Section):
         None,
         description="Languages that are only measured; null for all others that have a corpus.",
     )
+    negatives: list[str] = Field(
+        default_factory=list,
+        description="Neighbours against which latents are picked, beside `retain`; they need FIT rows.",
+    )
     seeds: list[int] = Field([1, 2, 3], min_length=1, description="Seeds of arms that draw or train.")
     data: Data = Field(default_factory=Data, description="The corpora and their checks.")
     activations: Activations = Field(default_factory=Activations, description="Reading the residual stream.")
@@ -82,7 +86,7 @@ class Configuration(Section):
         description="The gates, by name; null removes one.",
     )
 
-    @field_validator("forget", "retain", "neighbours", mode="before")
+    @field_validator("forget", "retain", "neighbours", "negatives", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -95,6 +99,9 @@ class Configuration(Section):
                     raise ValueError(f"{role}: {language!r} has no corpus under data.corpora")
                 if language in self.forget_languages:
                     raise ValueError(f"{role}: {language!r} is also a forget language")
+        for language in self.negatives:
+            if language not in self.neighbour_languages:
+                raise ValueError(f"negatives: {language!r} is no neighbour. Name it in neighbours")
         for code in self.forget:
             if not any(_is_written_form(language, code) for language in self.data.corpora):
                 raise ValueError(f"forget: {code!r} has no corpus under data.corpora")

@@ -87,6 +87,11 @@ def fitted_languages():
     return [*experiment.forget_languages, *experiment.retain]
 
 
+def contrasted_languages():
+    """Languages that latents are picked on; neighbours only where the configuration asks for them."""
+    return [*fitted_languages(), *experiment.negatives]
+
+
 def model_files():
     """What tells one base model from another: the manifest and config of a local model."""
     folder = Path(experiment.model.base)

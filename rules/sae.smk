@@ -36,9 +36,9 @@ rule features:
         base=results("base"),
         sae=results("sae"),
         activations=[
-            results(f"activations/{language}") for language in fitted_languages()
+            results(f"activations/{language}") for language in contrasted_languages()
         ],
-        rows=rows(fitted_languages()),
+        rows=rows(contrasted_languages()),
         code=code("features"),
     output:
         latents=results("features/latents.parquet"),
@@ -60,6 +60,7 @@ rule features:
     params:
         forget=experiment.forget_languages,
         retain=list(experiment.retain),
+        negatives=list(experiment.negatives),
         top=features_wanted(),
         prompts=60,
         seed=0,

@@ -19,7 +19,7 @@ job.start(snakemake)
 params, out = snakemake.params, snakemake.output
 stored, folder = Path(snakemake.input.activations[0]).parent, Path(snakemake.input.sae)
 sides = {"forget": list(params.forget), "retain": list(params.retain)}
-languages = sides["forget"] + sides["retain"]
+contrast_sides = Sides(sides["forget"], sides["retain"] + list(params.negatives))
 device = job.hold_device(params.model["device"])
 model, tokenizer = load_model(snakemake.input.base, device=device, dtype=params.model["dtype"])
 model.requires_grad_(False)
@@ -31,16 +31,16 @@ dev = {name: sampled(table, params.prompts, params.seed) for name, table in dev.
 scores, contexts, contrast, picked = [], [], {}, {}
 for layer in read_json(folder / "manifest.json")["details"]["layers"]:
     sae = load_sae(folder / f"layer{layer}", layer=layer)
-    store = load_rows(stored, layer, languages, "fit")
+    store = load_rows(stored, layer, [*contrast_sides.forget, *contrast_sides.retain], "fit")
     statistics = latent_statistics(sae, store, seed=params.seed)
-    table = score_latents(model, tokenizer, sae, store, fit, Sides(**sides), statistics, seed=params.seed)
+    table = score_latents(model, tokenizer, sae, store, fit, contrast_sides, statistics, seed=params.seed)
     picks, without = pick_all(table, params.top, layer=layer)
     unit = {"residual_norm": residual_norms(stored, sides["retain"])[layer]}
     effects = validate_picks(model, tokenizer, dev, sae, picks, table, layer=layer, **sides, **unit)
     shown = sorted({latent for latents in picks.values() for latent in latents})
     contexts.append(strongest_contexts(sae, store, stored, tokenizer, shown).assign(layer=layer))
     scores.append(table.assign(layer=layer))
-    contrast[f"layer{layer}"] = contrast_entry(sae, statistics, Sides(**sides), params.top, layer=layer)
+    contrast[f"layer{layer}"] = contrast_entry(sae, statistics, contrast_sides, params.top, layer=layer)
     picked[f"layer{layer}"] = {"picks": picks, "without": without, "overlap": overlaps(picks), **unit}
     picked[f"layer{layer}"]["validation"] = effects
 write_parquet(out.latents, pd.concat(scores, ignore_index=True))
@@ -49,7 +49,7 @@ write_json(out.contrast, contrast)
 write_json(out.picks, picked)
 job.manifest(
     out.manifest,
-    config={**sides, "top": params.top, "prompts": params.prompts},
+    config={**sides, "negatives": list(params.negatives), "top": params.top, "prompts": params.prompts},
     inputs=[folder / "manifest.json"],
     seed=params.seed,
     device=device,

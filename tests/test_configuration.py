@@ -35,6 +35,8 @@ def test_another_forget_language_is_one_changed_value():
         ({"forget": "fr"}, "forget: 'fr' has no corpus"),
         ({"retain": ["hi"]}, "retain: 'hi' is also a forget language"),
         ({"neighbours": ["xx"]}, "neighbours: 'xx' has no corpus"),
+        ({"negatives": ["en"]}, "negatives: 'en' is no neighbour. Name it in neighbours"),
+        ({"negatives": ["pa"], "neighbours": ["ur"]}, "negatives: 'pa' is no neighbour"),
         ({"statistics": {"resamples": 10}}, r"statistics.resamples: .*1000.*\(got 10\)"),
         ({"arms": {"x": {"kind": "lora", "rnk": 4}}}, "rnk: unknown key. Did you mean 'rank'"),
         ({"experiment": "../away"}, "experiment: .*pattern"),
@@ -52,6 +54,13 @@ def test_every_problem_has_its_own_line_and_names_the_file():
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
     assert all(line.startswith("my.yaml: ") for line in lines)
+
+
+def test_negatives_are_neighbours_and_stay_measured():
+    assert read_configuration(default()).negatives == []
+    configuration = read_configuration({**default(), "negatives": "ur"})
+    assert configuration.negatives == ["ur"]
+    assert configuration.neighbour_languages == ["ur", "pa"]
 
 
 def test_null_removes_an_arm_and_a_corpus():

@@ -54,6 +54,19 @@ def test_a_language_general_latent_is_not_picked(write_store: Writer) -> None:
         contrast_table(axes(), statistics, forget=["hi"], retain=[])
 
 
+def test_a_latent_shared_with_a_neighbour_is_not_picked_once_it_is_a_negative(write_store: Writer) -> None:
+    # Latent 5 is shared by Hindi and Urdu and stronger than 2, which Hindi has alone.
+    store = write_store({"hi": rows({2: 3, 5: 4}), "en": rows({}, seed=1), "ur": rows({5: 4}, seed=2)})
+    statistics = latent_statistics(axes(), store)
+
+    def picked(retain: list[str]) -> list[int]:
+        found = pick_contrast(axes(), statistics, layer=1, forget=["hi"], retain=retain, top_k=1)
+        return list(found["features"])
+
+    assert picked(["en"]) == [5]
+    assert picked(["en", "ur"]) == [2]
+
+
 @pytest.mark.regression("SAE-06")
 def test_codes_are_averaged_not_inputs(write_store: Writer) -> None:
     # Latent 0 fires strongly on half the tokens and is far below zero on the others: the code of the
