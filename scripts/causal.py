@@ -9,7 +9,7 @@ from mmie.activations.causal import CausalOptions
 from mmie.activations.comparison import choose_items, compare_choices, layer_effects
 from mmie.interventions import assert_restored
 from mmie.interventions.fit_data import read_fit_data
-from mmie.interventions.layers import resolve_layers
+from mmie.interventions.layers import controls, resolve_layers
 from mmie.io import read_parquet, write_json
 from mmie.models.blocks import find_blocks
 from mmie.models.loading import load_model
@@ -26,9 +26,9 @@ data = read_fit_data(
     retain=params.retain,
 )
 count = len(find_blocks(model))
-ways = {"selected": [0], "random": range(params.draws), "middle": [0]}
-# Methods that look at no score rank no layer last.
-ways |= {"worst": [0]} if data.layer_scores else {}
+ways = {
+    name: range(params.draws) if name == "random" else [0] for name in ["selected", *controls(data, count)]
+}
 choices = {
     name: [resolve_layers(name, data, count, "causal", seed) for seed in seeds]
     for name, seeds in ways.items()

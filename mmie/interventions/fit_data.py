@@ -50,6 +50,8 @@ def read_fit_data(
         reference=pd.concat(reference, ignore_index=True) if reference else None,
         layers=tuple(selected.get("layers", ())),
         layer_scores={int(layer): score for layer, score in selected.get("scores", {}).items()} or None,
+        layer_candidates=tuple(selected.get("candidates", ())),
+        layer_gap=selected.get("gap"),
         forget_languages=tuple(forget),
         retain_languages=tuple(retain),
         activations=activations[0].parent if activations else None,

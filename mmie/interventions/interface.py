@@ -41,6 +41,10 @@ class FitData:
     """Layers that the layer stage selected."""
     layer_scores: Mapping[int, float] | None = None
     """Combined score of every layer, higher is better; None where the method gave none."""
+    layer_candidates: tuple[int, ...] = ()
+    """Layers that the layer stage could have selected."""
+    layer_gap: int | None = None
+    """Smallest distance of layers that it selects together; None where there was no layer stage."""
     activations: Path | None = None
     """Directory of the activation stage, with one folder a language."""
     forget_languages: tuple[str, ...] = ()

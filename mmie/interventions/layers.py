@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from mmie.activations.placement import Placement, placement
 from mmie.errors import InputError
-from mmie.io import seed_from
 
 if TYPE_CHECKING:
     from mmie.interventions.interface import FitData
@@ -19,16 +17,18 @@ def resolve_layers(chosen: str | list[int], data: FitData, count: int, kind: str
     """Turn the option `layers` into block numbers.
 
     Args:
-        chosen: a list of blocks; `all`; `selected` by the layer stage; or a control of as many blocks as
-            were selected: `random` (by seed, others than the selected ones and of the same depth where
-            there are enough), `worst` (lowest scores of the layer stage), `middle`.
+        chosen: a list of blocks; `all`; `selected` by the layer stage; or a control that selection could
+            have taken, of as many blocks at the same distance and without the excluded first and last ones:
+            `random` (by seed, others than the selected ones and of the same depth where there are enough),
+            `worst` (lowest scores of the layer stage), `middle`.
         data: the selection and the scores of the layer stage.
         count: blocks of the model.
         kind: of the arm, for messages.
         seed: of the random draw.
 
     Raises:
-        InputError: nothing was selected, or a number is no block of the model.
+        InputError: nothing was selected, a number is no block of the model, or `random` where nothing else
+            could have been selected.
     """
     if isinstance(chosen, str) and chosen not in CHOICES:
         raise InputError(
@@ -51,10 +51,24 @@ def resolve_layers(chosen: str | list[int], data: FitData, count: int, kind: str
     return layers
 
 
+def controls(data: FitData, count: int) -> list[str]:
+    """Names of the controls that there are beside a selection from `count` blocks."""
+    place = _placement(data, count)
+    found = ["middle"]
+    if place.random(0, avoid=data.layers) is not None:
+        found.append("random")
+    # Methods that look at no score rank no layer last.
+    if data.layer_scores:
+        found.append("worst")
+    return found
+
+
 def _control(chosen: str, data: FitData, count: int, kind: str, seed: int) -> list[int]:
-    number = len(data.layers)
+    if not data.layers:
+        return []
+    place = _placement(data, count)
     if chosen == "middle":
-        return sorted(range(count), key=lambda layer: (abs(layer - count // 2), layer))[:number]
+        return place.middle()
     if chosen == "worst":
         scores = data.layer_scores or {}
         if not scores:
@@ -62,16 +76,18 @@ def _control(chosen: str, data: FitData, count: int, kind: str, seed: int) -> li
                 f"arm of kind {kind!r}: layers 'worst' needs scores, which layers.method did not give. "
                 "Use `specific` or `shared`."
             )
-        return sorted(scores, key=lambda layer: (scores[layer], layer))[:number]
-    return _random(data.layers, count, seed)
+        return place.first(sorted(place.candidates, key=lambda layer: (scores[layer], layer)))
+    drawn = place.random(seed, avoid=data.layers)
+    if drawn is None:
+        raise InputError(
+            f"arm of kind {kind!r}: layers 'random': of blocks {list(place.candidates)} nothing but "
+            f"{list(data.layers)} could have been selected. Lower layers.top, or leave this control out."
+        )
+    return drawn
 
 
-def _random(selected: tuple[int, ...], count: int, seed: int) -> list[int]:
-    """As many blocks as selected: from the same thirds of the depth, then from the rest."""
-    order = np.random.default_rng(seed_from("random layers", seed)).permutation(count).tolist()
-    free = [layer for layer in order if layer not in selected]
-    thirds = {3 * layer // count for layer in selected}
-    alike = [layer for layer in free if 3 * layer // count in thirds]
-    # Too few blocks of that depth would make every draw the same one.
-    pool = alike if len(alike) > len(selected) else free if len(free) >= len(selected) else order
-    return sorted(pool[: len(selected)])
+def _placement(data: FitData, count: int) -> Placement:
+    """What the layer stage could have selected; its default rules where it did not say."""
+    if data.layer_gap is None:
+        return placement(range(count), len(data.layers))[0]
+    return Placement(tuple(data.layer_candidates), data.layer_gap, len(data.layers), count)

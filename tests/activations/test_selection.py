@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from mmie.activations.placement import SelectionRules
 from mmie.activations.scoring import ScoringOptions, align_items, score_layers
-from mmie.activations.selection import SelectionRules, select
+from mmie.activations.selection import Combination, Weights, select
 from mmie.errors import InputError
 
 ITEMS = 140
@@ -167,3 +170,90 @@ def test_first_and_last_blocks_are_excluded_and_the_gap_is_kept() -> None:
     assert len({tuple(select(scores, 3, method="random", seed=seed)["layers"]) for seed in range(5)}) > 1
     with pytest.raises(InputError, match="do not fit"):
         select(scores, 6, method="shared", rules=SelectionRules(gap=2))
+
+
+def ranked_scores(wins: dict[tuple[float, ...], int]) -> pd.DataFrame:
+    """One component, and how many half-samples score the layers so."""
+    draws = np.array([scores for scores, count in wins.items() for _ in range(count)])
+    return pd.DataFrame(
+        [
+            {
+                "layer": layer,
+                "language_a": "hi",
+                "language_b": "en",
+                "component": "cka",
+                "value": draws[:, layer].mean(),
+                "excess": draws[:, layer].mean(),
+                "half_samples": list(draws[:, layer]),
+            }
+            for layer in range(draws.shape[1])
+        ]
+    )
+
+
+# Of eight layers, 2 to 6 may be chosen. Layer 5 is best in 70 % of the half-samples, layer 3 in the others.
+SEVEN_OF_TEN = {
+    (0.0, 0.05, 0.10, 0.80, 0.20, 0.82, 0.30, 0.15): 14,
+    (0.0, 0.05, 0.10, 0.82, 0.20, 0.80, 0.30, 0.15): 6,
+}
+
+
+@pytest.mark.regression("ACT-15")
+def test_a_tie_of_unequal_layers_goes_to_the_lower_and_is_stable() -> None:
+    chosen = select(ranked_scores(SEVEN_OF_TEN), 1, method="shared")
+    assert chosen["scores"]["5"] == pytest.approx(7.7) and chosen["scores"]["3"] == pytest.approx(7.3)
+    assert chosen["tied"] == {"3": [5]}
+    assert chosen["layers"] == [3] and chosen["used"] == "shared" and chosen["stable"]
+    assert chosen["frequency"]["3"] == 1
+
+
+def test_a_vote_takes_what_wins_most_half_samples_and_keeps_every_score() -> None:
+    vote = Combination(combine="vote")
+    chosen = select(ranked_scores(SEVEN_OF_TEN), 1, method="shared", combination=vote)
+    assert chosen["layers"] == [5] and chosen["stable"]
+    assert chosen["frequency"]["5"] == pytest.approx(0.7)
+    assert chosen["frequency"]["3"] == pytest.approx(0.3)
+    assert sorted(chosen["scores"]) == [str(layer) for layer in range(8)]
+    even = dict.fromkeys(SEVEN_OF_TEN, 10)
+    assert select(ranked_scores(even), 1, method="shared", combination=vote)["layers"] == [3]
+
+
+def test_average_and_vote_differ_where_a_layer_wins_often_but_loses_high() -> None:
+    """Layer 5 is first in 60 % and last but two in 40 %; layer 3 is second always."""
+    scores = ranked_scores(
+        {
+            (0.0, 0.05, 0.10, 0.80, 0.20, 0.90, 0.30, 0.15): 12,
+            (0.0, 0.05, 0.20, 0.80, 0.90, 0.10, 0.30, 0.15): 8,
+        }
+    )
+    anyway = SelectionRules(replace_unstable=False)
+    vote = select(scores, 1, method="shared", combination=Combination(combine="vote"), rules=anyway)
+    average = select(scores, 1, method="shared", rules=anyway)
+    assert (vote["layers"], vote["used"]) == ([5], "shared")
+    # Means of ranks: layer 3 7.0; layer 5 0.6 * 8 + 0.4 * 3 = 6.0.
+    assert average["scores"]["3"] == pytest.approx(7) and average["scores"]["5"] == pytest.approx(6)
+    assert average["layers"] == [3]
+
+
+def test_weights_decide_what_components_count() -> None:
+    """Two components that rank eight layers in opposite order: the heavier one decides."""
+    rising = tuple(float(at) for at in range(8))
+    up, down = ranked_scores({rising: 10}), ranked_scores({rising[::-1]: 10}).assign(component="anc")
+    probe = ranked_scores({rising: 10}).assign(component="selectivity", language_b="", value=0.9)
+    scores = pd.concat([up, down, probe], ignore_index=True).assign(value=lambda table: table["value"] / 10)
+
+    def chosen(method: str, **weights: float) -> dict[str, Any]:
+        combination = Combination(weights=Weights(**weights))
+        return select(scores, 1, method=method, combination=combination)  # type: ignore[arg-type]
+
+    assert chosen("shared", cka=3)["layers"] == [6]
+    assert chosen("shared", anc=3)["layers"] == [2]
+    # Rank of layer 6: (3 * 7 + 1 * 2) / 4.
+    assert chosen("shared", cka=3)["scores"]["6"] == pytest.approx(23 / 4)
+    only = chosen("shared", cka=0)
+    assert only["components"]["cka"] == "dropped: weight 0" and only["layers"] == [2]
+    # Dissimilarity by CKA alone ranks layer 6 9 - 7 = 2, the probe 7: with weights 1 and 3, 23 / 4.
+    specific = chosen("specific", anc=0, selectivity=3)
+    assert specific["layers"] == [6] and specific["scores"]["6"] == pytest.approx(23 / 4)
+    alone = chosen("specific", similarity=0)
+    assert alone["components"]["anc"] == "dropped: weight 0" and alone["scores"]["6"] == pytest.approx(7)
