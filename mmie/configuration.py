@@ -14,7 +14,9 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from mmie.arm_options import Arm, Section, acts_by_hooks
+from mmie.data.latin_forms import latin_forms
 from mmie.errors import InputError
+from mmie.layer_options import Layers
 from mmie.stage_options import (
     Activations,
     Attacks,
@@ -26,7 +28,6 @@ from mmie.stage_options import (
     Identification,
     Judge,
     Language,
-    Layers,
     Model,
     Sae,
     Statistics,
@@ -107,6 +108,12 @@ class Configuration(Section):
                 raise ValueError(f"forget: {code!r} has no corpus under data.corpora")
         if "oracle_reference" in self.arms:
             raise ValueError("arms: `oracle_reference` is reserved for the reference oracle")
+        return self
+
+    @model_validator(mode="after")
+    def _scripts_are_known(self) -> Configuration:
+        if self.layers.script_blind:
+            latin_forms([*self.forget_languages, *self.retain])
         return self
 
     @model_validator(mode="after")

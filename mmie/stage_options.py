@@ -131,18 +131,6 @@ class Activations(Section):
     seed: int = Field(0, description="Seed of the sample that `max_tokens` asks for.")
 
 
-class Layers(Section):
-    """How layers are chosen."""
-
-    method: Literal["specific", "shared", "middle"] = Field(
-        "specific",
-        description="`specific`: layers that tell languages apart; `shared`: layers that join them.",
-    )
-    top: Positive = Field(1, description="How many layers to choose.")
-    permutations: Positive = Field(200, description="Pairings drawn for the null of each similarity.")
-    half_samples: Positive = Field(50, description="Half-samples of items behind the standard errors.")
-
-
 class Sae(Section):
     """The sparse autoencoder of each selected layer."""
 

@@ -20,7 +20,24 @@ rule activations:
     params:
         model=device_options(),
         options=settings("activations"),
+        romanised=False,
     message:
         "Reading the residual stream of every layer in {wildcards.language}"
     script:
         "../scripts/activations.py"
+
+
+# For the script-blind selection of layers alone.
+use rule activations as romanised_activations with:
+    output:
+        folder=directory(results("activations-romanised/{language}")),
+    log:
+        results("logs/activations-romanised/{language}.log"),
+    benchmark:
+        results("benchmarks/activations-romanised/{language}.tsv")
+    params:
+        model=device_options(),
+        options=settings("activations"),
+        romanised=True,
+    message:
+        "Reading the residual stream of every layer in romanised {wildcards.language}"

@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from mmie.configuration import read_configuration
+from mmie.data.latin_forms import latin_forms
 from mmie.errors import InputError
 from mmie.job import announce_workflow
 from mmie.provenance import code_files
@@ -90,6 +91,25 @@ def fitted_languages():
 def contrasted_languages():
     """Languages that latents are picked on; neighbours only where the configuration asks for them."""
     return [*fitted_languages(), *experiment.negatives]
+
+
+def scored_activations():
+    """By language, the activations that layers are scored on: as they are, or of romanised rows."""
+    if not experiment.layers.script_blind:
+        return {
+            language: results(f"activations/{language}")
+            for language in fitted_languages()
+        }
+    return {
+        language: results(f"activations{'-romanised' if romanised else ''}/{language}")
+        for language, romanised in latin_forms(fitted_languages()).items()
+    }
+
+
+def selection_options():
+    """How layers are chosen; how the report checks the choice may change."""
+    options = settings("layers")["layers"]
+    return {name: value for name, value in options.items() if name != "pairs"}
 
 
 def model_files():

@@ -1,9 +1,7 @@
 rule layers:
     input:
-        activations=[
-            results(f"activations/{language}") for language in fitted_languages()
-        ],
-        rows=rows(fitted_languages()),
+        activations=list(scored_activations().values()),
+        rows=rows(scored_activations()),
         code=code("layers"),
     output:
         scores=results("layers/scores.parquet"),
@@ -21,9 +19,12 @@ rule layers:
         mem_mb=memory(2000),
         runtime=minutes(30),
     params:
-        languages=fitted_languages(),
-        forget=experiment.forget_languages,
-        options=settings("layers"),
+        forget=[
+            language
+            for language in experiment.forget_languages
+            if language in scored_activations()
+        ],
+        options=selection_options(),
     message:
         "Selecting layers"
     script:
@@ -38,7 +39,7 @@ rule causal:
         activations=[
             results(f"activations/{language}") for language in fitted_languages()
         ],
-        rows=rows(experiment.forget_languages),
+        rows=rows(fitted_languages()),
         code=code("causal"),
     output:
         report=results("layers/causal.json"),
@@ -58,9 +59,10 @@ rule causal:
         retain=list(experiment.retain),
         model=device_options(),
         prompts=100,
+        pairs=experiment.layers.pairs,
         controls=20,
         draws=3,
     message:
-        "Ablating selected, random, worst and middle layers on DEV"
+        "Ablating and patching layers on DEV"
     script:
         "../scripts/causal.py"

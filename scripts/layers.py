@@ -4,19 +4,18 @@ from pathlib import Path
 
 from mmie import job
 from mmie.activations.scoring import ScoringOptions
-from mmie.activations.selection import select_layers
+from mmie.activations.selection import Combination, Weights, select_layers
 from mmie.io import write_json, write_parquet
 
 job.start(snakemake)
-languages, forget = snakemake.params.languages, snakemake.params.forget
-options = snakemake.params.options["layers"]
+options = snakemake.params.options
 
 scores, selected = select_layers(
-    Path(snakemake.input.activations[0]).parent,
-    forget=forget,
-    others=[language for language in languages if language not in forget],
+    {Path(folder).name: folder for folder in snakemake.input.activations},
+    forget=snakemake.params.forget,
     top_k=options["top"],
     method=options["method"],
+    combination=Combination(weights=Weights(**options["weights"]), combine=options["combine"]),
     scoring=ScoringOptions(permutations=options["permutations"], half_samples=options["half_samples"]),
 )
 write_parquet(snakemake.output.scores, scores)

@@ -40,6 +40,14 @@ def test_another_forget_language_is_one_changed_value():
         ({"statistics": {"resamples": 10}}, r"statistics.resamples: .*1000.*\(got 10\)"),
         ({"arms": {"x": {"kind": "lora", "rnk": 4}}}, "rnk: unknown key. Did you mean 'rank'"),
         ({"experiment": "../away"}, "experiment: .*pattern"),
+        ({"layers": {"weights": {"ckaa": 1}}}, "weights.ckaa: unknown key. Did you mean 'cka'"),
+        ({"layers": {"weights": {"cka": -1}}}, r"weights.cka: .*greater than or equal to 0 \(got -1\)"),
+        ({"layers": {"weights": {"similarity": 0, "selectivity": 0}}}, "layers: .*both 0"),
+        (
+            {"layers": {"method": "shared", "weights": {"cka": 0, "procrustes": 0, "anc": 0}}},
+            "cka, procrustes and anc are all 0",
+        ),
+        ({"layers": {"pairs": 20}}, "layers.pairs: 20 pairs decide nothing: give at least 50, or 0"),
         ({"model": {"oracle": {"reference_seed": 2, "arm_seed": 2}}}, "must differ"),
     ],
 )

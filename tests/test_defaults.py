@@ -10,9 +10,10 @@ from typing import Any, get_args
 
 import pytest
 
-from mmie import arm_options, stage_options, trained_arm_options
+from mmie import arm_options, layer_options, stage_options, trained_arm_options
 from mmie.activations.extract import ExtractionOptions
 from mmie.activations.scoring import ScoringOptions
+from mmie.activations.selection import Combination, Weights
 from mmie.configuration import DEFAULT_FILE, Configuration, sections
 from mmie.contrastive.settings import ContrastSettings
 from mmie.data.options import DataOptions
@@ -24,11 +25,19 @@ from mmie.statistics.options import Options
 from mmie.training.settings import Curriculum, EarlyStopping, Reweighting, TrainingSettings
 
 ROOT = DEFAULT_FILE.parent.parent
-DEFINED_IN = {"stage_options.py", "arm_options.py", "trained_arm_options.py", "configuration.py"}
+DEFINED_IN = {
+    "stage_options.py",
+    "layer_options.py",
+    "arm_options.py",
+    "trained_arm_options.py",
+    "configuration.py",
+}
 STAGES = [
     (stage_options.Data, DataOptions),
     (stage_options.Activations, ExtractionOptions),
-    (stage_options.Layers, ScoringOptions),
+    (layer_options.Layers, ScoringOptions),
+    (layer_options.Layers, Combination),
+    (layer_options.LayerWeights, Weights),
     (stage_options.Sae, SaeOptions),
     (stage_options.Depth, DepthOptions),
     (stage_options.Statistics, Options),

@@ -136,27 +136,29 @@ def select(
 
 
 def select_layers(
-    root: str | Path,
+    folders: Mapping[str, str | Path],
     *,
     forget: Sequence[str],
-    others: Sequence[str],
     top_k: int = 1,
     method: Method = "specific",
+    combination: Combination | None = None,
     scoring: ScoringOptions | None = None,
     rules: SelectionRules | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Score the stored FIT sentences of all languages and select: (scores, selected).
 
+    `folders` has the activations of each language: the forget languages and those they are compared with.
     Methods that look at no score ("middle", "random") need no parallel items; their table names the
     layers and holds no numbers.
     """
     seed = scoring.seed if scoring else 0
-    sentences, items = load_sentences(root, [*forget, *others], "fit")
+    sentences, items = load_sentences(folders, "fit")
     if method in ("middle", "random"):
         scores = pd.DataFrame({"layer": list(next(iter(sentences.values())))})
     else:
         scores = score_layers(sentences, items, forget=forget, options=scoring)
-    return scores, select(scores, top_k, method=method, rules=rules, seed=seed)
+    chosen = select(scores, top_k, method=method, combination=combination, rules=rules, seed=seed)
+    return scores, chosen
 
 
 def _without_evidence(
@@ -202,7 +204,7 @@ def _verdict(name: str, part: pd.DataFrame, layers: list[int]) -> str:
     error = float(np.median(draws.std(axis=1, ddof=1)))
     spread = float(means.max() - means.min())
     if spread < 2 * error:
-        return f"dropped: range over layers {spread:.3g} is below two standard errors ({error:.3g})"
+        return f"dropped: range over layers {spread:.3g} is below two standard errors of {error:.3g}"
     return "used"
 
 

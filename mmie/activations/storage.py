@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,17 +159,21 @@ def longest_item(root: str | Path, languages: Sequence[str], split: str) -> int:
 
 
 def load_sentences(
-    root: str | Path, languages: Sequence[str], split: str | None = "fit"
+    folders: Mapping[str, str | Path], split: str | None = "fit"
 ) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, pd.DataFrame]]:
     """Sentence vectors {language: {layer: [items, width]}} and their items, of one split.
+
+    Args:
+        folders: where the activations of each language were written.
+        split: "fit", "dev", ...; all items when None.
 
     Raises:
         InputError: missing files, languages with different layers, no items left.
     """
     sentences: dict[str, dict[int, np.ndarray]] = {}
     tables: dict[str, pd.DataFrame] = {}
-    for language in languages:
-        directory = Path(root) / language
+    for language, folder in folders.items():
+        directory = Path(folder)
         items = read_parquet(directory / "items.parquet")
         chosen = np.ones(len(items), bool) if split is None else (items["split"] == split).to_numpy()
         if not chosen.any():
@@ -181,5 +185,7 @@ def load_sentences(
         }
         tables[language] = items[chosen].reset_index(drop=True)
     if len({tuple(by_layer) for by_layer in sentences.values()}) > 1:
-        raise InputError(f"{root}: languages differ in their layers. Extract them again.")
+        raise InputError(
+            f"{', '.join(map(str, folders.values()))}: languages differ in their layers. Extract them again."
+        )
     return sentences, tables

@@ -281,7 +281,7 @@ def test_the_store_reads_languages_as_one_sequence_by_split(
     assert store.language_of(chosen).tolist() == [1, 0, 0]
     blocks = list(store.batches("hi", 4))
     assert torch.equal(torch.cat([block for block, _ in blocks]), torch.from_numpy(whole))
-    sentences, items = load_sentences(tmp_path, ["hi", "en"], "dev")
+    sentences, items = load_sentences({code: tmp_path / code for code in ("hi", "en")}, "dev")
     assert sentences["hi"][1].shape == (3, 16)
     assert items["hi"]["split"].unique().tolist() == ["dev"]
     other = ExtractionOptions(layers=(1,), identity={"model": "b"})
