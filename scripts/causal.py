@@ -1,4 +1,4 @@
-"""Ablate the language direction at selected, random, worst and middle layers, and compare."""
+"""Ablate the language direction at selected, random, worst and middle layers; patch the selected ones."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pandas as pd
 from mmie import job
 from mmie.activations.causal import CausalOptions
 from mmie.activations.comparison import choose_items, compare_choices, layer_effects
+from mmie.activations.patching import match_pairs, patch_layers
 from mmie.interventions import assert_restored
 from mmie.interventions.fit_data import read_fit_data
 from mmie.interventions.layers import controls, resolve_layers
@@ -26,25 +27,27 @@ data = read_fit_data(
     retain=params.retain,
 )
 count = len(find_blocks(model))
-ways = {
-    name: range(params.draws) if name == "random" else [0] for name in ["selected", *controls(data, count)]
-}
+draws = {"random": range(params.draws)}
 choices = {
-    name: [resolve_layers(name, data, count, "causal", seed) for seed in seeds]
-    for name, seeds in ways.items()
+    name: [resolve_layers(name, data, count, "causal", seed) for seed in draws.get(name, [0])]
+    for name in ["selected", *controls(data, count)]
 }
-rows = choose_items(pd.concat([read_parquet(file) for file in given.rows]), params.forget, params.prompts)
+rows = pd.concat([read_parquet(file) for file in given.rows])
+asked = choose_items(rows, params.forget, params.prompts)
+pairs = match_pairs(rows, params.forget, params.retain, params.pairs)
 options = CausalOptions(controls=params.controls)
-wanted = [layer for sets in choices.values() for draw in sets for layer in draw]
 with assert_restored(model):
     effects = layer_effects(
         model,
         tokenizer,
-        rows,
+        asked,
         Path(given.activations[0]).parent,
-        wanted,
+        [layer for sets in choices.values() for draw in sets for layer in draw],
         forget=params.forget,
         retain=params.retain,
         options=options,
     )
-write_json(snakemake.output.report, compare_choices(effects, choices, options))
+    report = compare_choices(effects, choices, options)
+    elsewhere = choices["random"][0] if "random" in choices else []
+    report["patching"] = patch_layers(model, tokenizer, pairs, data.layers, elsewhere, options)
+write_json(snakemake.output.report, report)

@@ -101,6 +101,7 @@ def _inside(inputs: ReportInputs) -> dict[str, Any]:
         "arm_costs": record.arm_costs(inputs),
         "selected": inputs.selected,
         "choices": inside.layer_choices(inputs),
+        "patches": inside.patches(inputs),
         "sae": inside.sae_table(inputs),
         "latents": inside.latents(inputs),
         "samples": scores.samples(inputs),

@@ -239,6 +239,21 @@ def layer_choices() -> dict[str, Any]:
             },
             "worst": {"layers": [[3]], **effect, "difference": None, "selected_is_stronger": None},
         },
+        "patching": {
+            "pairs": 50,
+            "denominator": {"nats": 20.0, "low": 18.0, "high": 22.0},
+            "layers": {
+                "3": {
+                    "layer": 3, "effect": 0.71, "low": 0.67, "high": 0.76, "nats": 14.2,
+                    "largest_random": 0.23, "beyond_random": True,
+                    "controls": {
+                        "self": {"layer": 3, "effect": 0.0, "low": 0.0, "high": 0.0, "nats": 0.0},
+                        "unrelated": {"layer": 3, "effect": 0.49, "low": 0.45, "high": 0.54, "nats": 9.8},
+                        "other_layer": {"layer": 1, "effect": None, "low": None, "high": None, "nats": 1.0},
+                    },
+                },
+            },
+        },
     }  # fmt: skip
 
 

@@ -330,6 +330,21 @@ def test_the_page_says_whether_the_selection_of_layers_mattered(page: str, synth
     assert "was not measured" in section(build_report(replace(synthetic, causal={})), "layers")
 
 
+def test_patches_stand_beside_their_controls_and_a_reason_where_there_are_none(
+    page: str, synthetic: ReportInputs
+) -> None:
+    rows = inside.patches(synthetic)["rows"]
+    assert [(row["layer"], row["effect"], row["interval"]) for row in rows] == [
+        (3, "0.71", "0.67 to 0.76"), (3, "0.49", "0.45 to 0.54"), (1, "n/m", "no interval"),
+        (3, "0.00", "0.00 to 0.00"), (3, "0.23", ""),
+    ]  # fmt: skip
+    said = section(page, "layers")
+    assert "on 50 matched DEV pairs" in said and "a third question" in said
+    few = {**synthetic.causal, "patching": {"pairs": 7, "reason": "at least 50 matched pairs are needed"}}
+    said = section(build_report(replace(synthetic, causal=few)), "layers")
+    assert "were not patched across languages: at least 50 matched pairs are needed." in said
+
+
 def test_a_judge_is_shown_where_one_was_asked_with_where_it_fails(page: str, synthetic: ReportInputs) -> None:
     assert "second opinion" not in page
     one = {"asked": 20, "missing": 2, "failures": {"timeout": 2}, "agreement": 0.9, "leak_by_judge": 0.5,

@@ -13,6 +13,11 @@ Row = dict[str, Any]
 
 PICKS_SHOWN, OTHER_PICKS_SHOWN, CONTEXTS_SHOWN = 6, 3, 3
 LAYER_CHOICES = ("selected", "random", "middle", "worst")
+PATCH_CONTROLS = {
+    "unrelated": "a third question's state",
+    "other_layer": "the other question's state, at a random layer",
+    "self": "its own state",
+}
 
 
 def depth(inputs: ReportInputs) -> list[Row]:
@@ -63,6 +68,29 @@ def layer_choices(inputs: ReportInputs) -> Row:
     told = [choice["selected_is_stronger"] for name, choice in found.items() if name != "selected"]
     told = [stronger for stronger in told if stronger is not None]
     return {"rows": rows, "questions": inputs.causal.get("items", 0), "mattered": bool(told) and all(told)}
+
+
+def patches(inputs: ReportInputs) -> Row:
+    """How far the state of a question in another language takes the answer, by layer and beside controls."""
+    found = inputs.causal.get("patching", {})
+    rows = []
+    for layer, patch in sorted(found.get("layers", {}).items(), key=lambda item: int(item[0])):
+        rows.append(_patch(int(layer), "the other question's state", patch))
+        rows += [
+            _patch(int(patch["controls"][name]["layer"]), label, patch["controls"][name])
+            for name, label in PATCH_CONTROLS.items()
+            if name in patch["controls"]
+        ]
+        rows.append({"layer": int(layer), "name": "largest of the random patches",
+                     "effect": words.number(patch["largest_random"]), "interval": ""})  # fmt: skip
+    return {"rows": rows, "pairs": found.get("pairs", 0), "reason": found.get("reason", "")}
+
+
+def _patch(layer: int, name: str, edit: Mapping[str, Any]) -> Row:
+    return {
+        "layer": layer, "name": name, "effect": words.number(edit["effect"]),
+        "interval": words.interval(edit["low"], edit["high"]),
+    }  # fmt: skip
 
 
 def latents(inputs: ReportInputs) -> list[Row]:
