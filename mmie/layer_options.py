@@ -51,8 +51,8 @@ class Layers(Section):
         False,
         description="Score on romanised sentences, so that letters do not tell languages apart.",
     )
-    permutations: Positive = Field(200, description="Pairings drawn for the null of each similarity.")
-    half_samples: Positive = Field(50, description="Half-samples of items behind the standard errors.")
+    permutations: Positive = Field(1000, description="Pairings drawn for the null of each similarity.")
+    half_samples: Positive = Field(200, description="Half-samples of items behind the standard errors.")
     pairs: int = Field(
         50,
         ge=0,

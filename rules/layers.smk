@@ -17,7 +17,7 @@ rule layers:
     resources:
         gpu=0,
         mem_mb=memory(2000),
-        runtime=minutes(30),
+        runtime=minutes(120),
     params:
         forget=[
             language

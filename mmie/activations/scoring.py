@@ -39,11 +39,11 @@ HALF_NULL_PAIRINGS = 10
 class ScoringOptions:
     """How layers are scored."""
 
-    permutations: int = 200
+    permutations: int = 1000
     """Pairings behind each null."""
-    procrustes_permutations: int = 50
+    procrustes_permutations: int = 100
     """Of those, how many also serve Procrustes, which costs most."""
-    half_samples: int = 50
+    half_samples: int = 200
     """Half-samples of clusters behind standard errors and stability; rounded up to even."""
     minimum_items: int = 100
     """Fewer parallel items are an error: no score is better than noise."""
