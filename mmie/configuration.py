@@ -112,8 +112,8 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _scripts_are_known(self) -> Configuration:
-        if self.layers.script_blind:
-            latin_forms([*self.forget_languages, *self.retain])
+        # Fails for a language whose script is not known.
+        _ = self.scored_languages
         return self
 
     @model_validator(mode="after")
@@ -178,6 +178,12 @@ class Configuration(Section):
     def languages(self) -> list[str]:
         """All languages of the experiment: forget, retain, neighbours."""
         return [*self.forget_languages, *self.retain, *self.neighbour_languages]
+
+    @property
+    def scored_languages(self) -> dict[str, bool]:
+        """Languages that layers are scored on, each with whether its rows are romanised first."""
+        languages = [*self.forget_languages, *self.retain]
+        return latin_forms(languages) if self.layers.script_blind else dict.fromkeys(languages, False)
 
     @property
     def roles(self) -> dict[str, list[str]]:

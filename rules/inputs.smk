@@ -9,7 +9,6 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from mmie.configuration import read_configuration
-from mmie.data.latin_forms import latin_forms
 from mmie.errors import InputError
 from mmie.job import announce_workflow
 from mmie.provenance import code_files
@@ -95,14 +94,9 @@ def contrasted_languages():
 
 def scored_activations():
     """By language, the activations that layers are scored on: as they are, or of romanised rows."""
-    if not experiment.layers.script_blind:
-        return {
-            language: results(f"activations/{language}")
-            for language in fitted_languages()
-        }
     return {
         language: results(f"activations{'-romanised' if romanised else ''}/{language}")
-        for language, romanised in latin_forms(fitted_languages()).items()
+        for language, romanised in experiment.scored_languages.items()
     }
 
 

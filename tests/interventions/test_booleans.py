@@ -88,8 +88,14 @@ def margin_where_retraining_moves_more(value: bool) -> float:
     return float(calibrate_margins(pd.DataFrame(rows), gates, resolved.roles, options)["utility"]["used"])
 
 
+def languages_that_layers_are_scored_on(value: bool) -> dict[str, bool]:
+    """`layers.script_blind`: the languages compared, and whether their rows are romanised first."""
+    return read_configuration({**content(), "layers": {"script_blind": value}}).scored_languages
+
+
 STAGES: dict[str, Callable[[bool], Any]] = {
     "Data.repair_residue": answer_of_a_wrapped_row,
+    "Layers.script_blind": languages_that_layers_are_scored_on,
     "Gate.required": verdict_of_a_failed_gate,
     "Statistics.calibrate_margins": margin_where_retraining_moves_more,
 }
@@ -120,6 +126,8 @@ def test_what_the_two_values_of_a_stage_give() -> None:
     assert not verdict_of_a_failed_gate(True) and verdict_of_a_failed_gate(False)
     assert margin_where_retraining_moves_more(False) == 0.05
     assert margin_where_retraining_moves_more(True) > 0.4
+    assert languages_that_layers_are_scored_on(False) == dict.fromkeys(["hi", "hi_Latn", "en", "bn"], False)
+    assert languages_that_layers_are_scored_on(True) == {"hi_Latn": False, "en": False, "bn": True}
 
 
 @pytest.mark.regression("ACT-17")
