@@ -53,11 +53,12 @@ class Configuration(Section):
     retain: list[str] = Field(["en", "bn"], min_length=1, description="Languages that training protects.")
     neighbours: list[str] | None = Field(
         None,
-        description="Languages that are only measured; null for all others that have a corpus.",
+        description="Languages that arms are not trained on; null for all others that have a corpus.",
     )
-    negatives: list[str] = Field(
-        default_factory=list,
-        description="Neighbours against which latents are picked, beside `retain`; they need FIT rows.",
+    negatives: list[str] | None = Field(
+        None,
+        description="Neighbours against which latents are picked, beside `retain`, for which they need FIT rows; "
+        "null for all.",
     )
     seeds: list[int] = Field([1, 2, 3], min_length=1, description="Seeds of arms that draw or train.")
     data: Data = Field(default_factory=Data, description="The corpora and their checks.")
@@ -100,7 +101,7 @@ class Configuration(Section):
                     raise ValueError(f"{role}: {language!r} has no corpus under data.corpora")
                 if language in self.forget_languages:
                     raise ValueError(f"{role}: {language!r} is also a forget language")
-        for language in self.negatives:
+        for language in self.negatives or []:
             if language not in self.neighbour_languages:
                 raise ValueError(f"negatives: {language!r} is no neighbour. Name it in neighbours")
         for code in self.forget:
@@ -173,6 +174,11 @@ class Configuration(Section):
             return list(self.neighbours)
         taken = {*self.forget_languages, *self.retain}
         return [language for language in self.data.corpora if language not in taken]
+
+    @property
+    def negative_languages(self) -> list[str]:
+        """Neighbours against which latents are picked, beside `retain`."""
+        return self.neighbour_languages if self.negatives is None else list(self.negatives)
 
     @property
     def languages(self) -> list[str]:

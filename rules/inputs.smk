@@ -83,13 +83,13 @@ def frozen():
 
 
 def fitted_languages():
-    """Languages that arms are fitted on. A neighbour is only measured, so adding one re-fits nothing."""
+    """Languages that arms are fitted on. A neighbour is not among them: another one re-fits only arms on latents."""
     return [*experiment.forget_languages, *experiment.retain]
 
 
 def contrasted_languages():
     """Languages that latents are picked on; neighbours only where the configuration asks for them."""
-    return [*fitted_languages(), *experiment.negatives]
+    return [*fitted_languages(), *experiment.negative_languages]
 
 
 def scored_activations():

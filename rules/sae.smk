@@ -60,7 +60,7 @@ rule features:
     params:
         forget=experiment.forget_languages,
         retain=list(experiment.retain),
-        negatives=list(experiment.negatives),
+        negatives=list(experiment.negative_languages),
         top=features_wanted(),
         prompts=60,
         seed=0,

@@ -9,6 +9,7 @@ from mmie.activations.norms import residual_norms
 from mmie.activations.storage import load_rows
 from mmie.io import read_json, read_parquet, write_json, write_parquet
 from mmie.models.loading import load_model
+from mmie.sae.autoencoder import at_block
 from mmie.sae.contexts import strongest_contexts
 from mmie.sae.formats import load_sae
 from mmie.sae.item_statistics import latent_statistics
@@ -30,7 +31,7 @@ dev = {name: sampled(table, params.prompts, params.seed) for name, table in dev.
 
 scores, contexts, contrast, picked = [], [], {}, {}
 for layer in read_json(folder / "manifest.json")["details"]["layers"]:
-    sae = load_sae(folder / f"layer{layer}", layer=layer)
+    sae = at_block(load_sae(folder / f"layer{layer}", layer=layer), model, layer)
     store = load_rows(stored, layer, [*contrast_sides.forget, *contrast_sides.retain], "fit")
     statistics = latent_statistics(sae, store, seed=params.seed)
     table = score_latents(model, tokenizer, sae, store, fit, contrast_sides, statistics, seed=params.seed)

@@ -7,6 +7,7 @@ from mmie.activations.storage import load_rows
 from mmie.io import atomic_directory, read_json, read_parquet, write_json
 from mmie.models.blocks import block_device, find_blocks
 from mmie.models.loading import load_model
+from mmie.sae.autoencoder import at_block
 from mmie.sae.existing import check_existing, existing_sae
 from mmie.sae.formats import save_sae
 from mmie.sae.origin import origin_of
@@ -41,7 +42,7 @@ with atomic_directory(snakemake.output.folder) as folder:
         save_sae(sae, folder / f"layer{layer}", **origin)
         quality[f"layer{layer}"] = {
             "training": training,
-            **measure_quality(sae, dev),
+            **measure_quality(at_block(sae, model, layer), dev),
             "loss_recovered": measure_loss_recovered(
                 model, tokenizer, held_out, sae, layer, norm_limit=max(dev.sink_limit.values())
             ),

@@ -65,9 +65,10 @@ def test_every_problem_has_its_own_line_and_names_the_file():
 
 
 def test_negatives_are_neighbours_and_stay_measured():
-    assert read_configuration(default()).negatives == []
+    assert read_configuration(default()).negative_languages == ["ur", "pa"]
+    assert read_configuration({**default(), "negatives": []}).negative_languages == []
     configuration = read_configuration({**default(), "negatives": "ur"})
-    assert configuration.negatives == ["ur"]
+    assert configuration.negative_languages == ["ur"]
     assert configuration.neighbour_languages == ["ur", "pa"]
 
 

@@ -106,6 +106,11 @@ class SparseAutoencoder(nn.Module, ABC):
         values, indices = codes.topk(most, dim=-1, sorted=False)
         return values, indices
 
+    def encode_stored(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`encode` of rows from the store: both are on the processor, wherever the autoencoder is."""
+        values, indices = self.encode(x.to(self.b_dec.device))
+        return values.cpu(), indices.cpu()
+
     def codes_of(self, x: Tensor, features: Tensor) -> Tensor:
         """Codes of some latents under the full encoder, [..., len(features)]."""
         return self.codes(x)[..., features]

@@ -139,7 +139,7 @@ def _strongest(
     best = [nothing] * len(latents)
     start = 0
     for x, item in store.batches(language, BATCH):
-        codes = sae.codes_of(x, wanted).numpy()
+        codes = sae.codes_of(x.to(sae.b_dec.device), wanted).cpu().numpy()
         for at in range(len(latents)):
             fires = np.flatnonzero(codes[:, at] > 0)
             new = _Rows(codes[fires, at], item[fires].astype(np.int64), start + fires)

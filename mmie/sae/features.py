@@ -47,7 +47,7 @@ def contrast_table(
             "score": score,
             "rate_forget": np.mean([statistics[language].rate for language in forget], axis=0),
             "rate_retain": np.mean([statistics[language].rate for language in retain], axis=0),
-            "decoder_norm": sae.w_dec.detach().double().norm(dim=1).numpy(),
+            "decoder_norm": sae.w_dec.detach().double().norm(dim=1).cpu().numpy(),
         }
     )
 

@@ -63,7 +63,7 @@ def _of_language(
 ) -> LatentStatistics:
     collected = ItemStatistics(sae.latents, _drawn_halves(store.items_of(language), language, seed))
     for x, item in store.batches(language, BATCH):
-        collected.add(*sae.encode(x), torch.from_numpy(item).long())
+        collected.add(*sae.encode_stored(x), torch.from_numpy(item).long())
     return collected.result()
 
 

@@ -101,9 +101,8 @@ def measure_quality(sae: SparseAutoencoder, store: ActivationStore) -> dict[str,
         sums = _Sums(means[language])
         for x, _ in store.batches(language, BATCH):
             values, indices = sae.encode(x.to(sae.b_dec.device))
-            estimate = sae.decode(values, indices).cpu()
-            values, indices = values.cpu(), indices.cpu()
-            fired = torch.bincount(indices[values > 0], minlength=sae.latents)
+            estimate, fires = sae.decode(values, indices).cpu(), indices[values > 0].cpu()
+            fired = torch.bincount(fires, minlength=sae.latents)
             sums.add(x, estimate, fired)
             pooled.add(x, estimate, fired)
         within += sums.total
