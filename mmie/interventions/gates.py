@@ -24,7 +24,7 @@ from mmie.models.hooks import Pass
 
 STATISTICS = ("mean", "window", "cusum")
 LOW_SHARE = 0.5
-"""An open gate closes below this share of the threshold that opened it."""
+"""An open gate closes at this share of the threshold that opened it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Detector:
     high: float = math.inf
     """The gate opens above this."""
     low: float = 0.0
-    """An open gate closes below this."""
+    """An open gate closes at this or below. Both may be 0: where benign text never fires, one firing opens
+    the gate and a level back at 0 closes it."""
 
     def __post_init__(self) -> None:
         if self.statistic not in STATISTICS or self.window < 1 or self.low > self.high:
@@ -106,7 +107,7 @@ def levels(detector: Detector, state: State, scores: Tensor, keep: Tensor) -> tu
 
 
 def opened(detector: Detector, before: Tensor, level: Tensor) -> Tensor:
-    """Where the gate is open: above `high`, and from there on until the level falls below `low`.
+    """Where the gate is open: above `high`, and from there on until the level is at `low` or below.
 
     Args:
         detector: thresholds.
@@ -116,7 +117,7 @@ def opened(detector: Detector, before: Tensor, level: Tensor) -> Tensor:
     Returns:
         [batch, time], bool.
     """
-    event = (level > detector.high).int() - (level < detector.low).int()
+    event = (level > detector.high).int() - (level <= detector.low).int()
     event = torch.cat([torch.where(before, 1, -1)[:, None], event], 1)
     steps = torch.arange(event.shape[1], device=event.device).expand_as(event)
     latest = torch.where(event != 0, steps, 0).cummax(1).values

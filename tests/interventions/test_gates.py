@@ -46,9 +46,9 @@ def test_cusum_by_hand() -> None:
     assert level_of(Detector("cusum", drift=0.5), [1, 1, 0, 0, 0, 1]) == [0.5, 1.0, 0.5, 0.0, 0.0, 0.5]
 
 
-def test_an_open_gate_closes_only_below_the_lower_threshold() -> None:
+def test_an_open_gate_closes_only_at_the_lower_threshold() -> None:
     detector = Detector("window", 1, high=0.8, low=0.3)
-    level = torch.tensor([[0.5, 0.9, 0.5, 0.2, 0.5, 0.9]])
+    level = torch.tensor([[0.5, 0.9, 0.5, 0.3, 0.5, 0.9]])
     assert opened(detector, torch.tensor([False]), level).tolist() == [[0, 1, 1, 0, 0, 1]]
     assert opened(detector, torch.tensor([True]), level).tolist() == [[1, 1, 1, 0, 0, 1]]
 
@@ -109,6 +109,32 @@ def test_calibration_opens_on_forget_text_and_on_few_items_of_each_benign_langua
         assert opens["hi"] > 0.9
         assert opens["en"] <= 0.05 and opens["bn"] <= 0.05
         assert detector.low < detector.high
+
+
+def decisions(detector: Detector, scores: list[float], *, steps: bool) -> list[bool]:
+    """Where a gate is open over one text, read at once or token by token."""
+    gate, found = Gate(detector), []
+    parts = [[score] for score in scores] if steps else [scores]
+    for past, part in enumerate(parts):
+        gate.begin(Pass(past, None))
+        found += gate(torch.tensor([part]), torch.ones(1, len(part)).bool())[0].tolist()
+    return found
+
+
+@pytest.mark.regression("SAE-12")
+@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.parametrize(("statistic", "open_for"), [("window", 8), ("cusum", 1)])
+def test_a_gate_that_benign_text_never_moves_opens_on_one_firing_and_closes_again(
+    statistic: str, open_for: int, steps: bool
+) -> None:
+    # CUSUM's drift is half-way between 1 and 0, so its level is 0.5 at the firing token and 0 at the next.
+    silent, firing = [torch.zeros(12)] * 40, [torch.ones(12)] * 40
+    detector, opens = calibrate(statistic, {"hi": firing}, {"en": silent}, window=8, rate=0.05)
+    assert (detector.high, detector.low) == (0.0, 0.0)
+    assert opens == {"hi": 1.0, "en": 0.0}
+    text = [0.0, 0.0, 1.0, *[0.0] * 20]
+    assert decisions(detector, text, steps=steps) == [2 <= at < 2 + open_for for at in range(len(text))]
+    assert not any(decisions(detector, [0.0] * 20, steps=steps))
 
 
 def test_token_log_odds_by_hand() -> None:
