@@ -110,8 +110,18 @@ class SubspaceArm(StreamArm):
     rank: Positive = Field(1, description="Directions; at most the number of forget languages.")
     baked: bool = Field(False, description="Project the weights that write to the stream instead.")
     writers: list[str] = Field(
-        ["o_proj", "down_proj", "c_proj", "out_proj", "dense", "dense_4h_to_h", "fc2"],
-        description="Names of linear layers that write to the stream, for `baked`.",
+        [
+            "o_proj",
+            "down_proj",
+            "c_proj",
+            "out_proj",
+            "dense",
+            "dense_4h_to_h",
+            "fc2",
+            "fc_out",
+            "output_linear",
+        ],
+        description="Names of layers that write to the stream, for `baked`.",
     )
 
 

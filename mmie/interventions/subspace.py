@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from mmie.activations.moments import label_languages
 from mmie.errors import InputError
 from mmie.interventions import operations
-from mmie.interventions.interface import FitData
+from mmie.interventions.baking import WRITERS, check_nothing_is_written, projected_writers
+from mmie.interventions.interface import FitData, Fitted
 from mmie.interventions.stream import StreamEdit
 from mmie.interventions.weights import exchanged
-from mmie.models.blocks import block_device, find_blocks
 from mmie.models.hooks import Edit
-
-WRITERS = ("o_proj", "down_proj", "c_proj", "out_proj", "dense", "dense_4h_to_h", "fc2")
 
 
 def projector(basis: Tensor) -> Tensor:
@@ -62,7 +60,8 @@ class SubspaceProjection(StreamEdit):
 
     The mean itself stays where it is: components of centred data are removed from centred states.
     Baked, the matrices of the chosen blocks that write to the stream are projected instead, so that
-    these blocks add nothing along V; what earlier blocks wrote passes, and there is no mean to keep.
+    these blocks add nothing along V; what earlier blocks wrote passes, and there is no mean to keep. A
+    probe of a few tokens sees to it: blocks with a learnt norm after their writers cannot be baked.
     """
 
     kind: ClassVar[str] = "subspace"
@@ -73,7 +72,15 @@ class SubspaceProjection(StreamEdit):
     baked: bool = False
     """Change weights instead of the stream; taken back afterwards like every arm."""
     writers: list[str] = field(default_factory=lambda: list(WRITERS))
-    """Names of linear layers that write to the stream, for `baked`."""
+    """Names of layers that write to the stream, for `baked`."""
+
+    def _fit(self, model: nn.Module, data: FitData, seed: int) -> Fitted:
+        fitted = super()._fit(model, data, seed)
+        if self.baked:
+            # A model that cannot be baked is refused now, not when the arm is evaluated.
+            with self._baked(model, fitted):
+                pass
+        return fitted
 
     def _fit_layer(
         self, layer: int, data: FitData, activations: Path, seed: int
@@ -90,7 +97,7 @@ class SubspaceProjection(StreamEdit):
             with super()._attach(model):
                 yield model
             return
-        with exchanged(model, self._projected(model)):
+        with self._baked(model, self._require_fit()):
             yield model
 
     def _edit(self, facts: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Edit:
@@ -101,44 +108,16 @@ class SubspaceProjection(StreamEdit):
 
         return act
 
-    def _projected(self, model: nn.Module) -> dict[str, Tensor]:
-        """W <- (I - V V') W for the writing matrices (and biases) of the chosen blocks."""
-        blocks, fitted = find_blocks(model), self._require_fit()
-        names = {id(module): name for name, module in model.named_modules()}
-        changed: dict[str, Tensor] = {}
-        for layer in fitted.facts["layers"]:
-            basis = fitted.tensors[f"layers.{layer}.basis"]
-            block = blocks[int(layer)]
-            written = [
-                (names[id(module)], module)
-                for name, module in block.named_modules()
-                if name.rpartition(".")[2] in self.writers and hasattr(module, "weight")
-            ]
-            if not written:
-                raise InputError(
-                    f"arm of kind 'subspace': block {layer} has no layer named {', '.join(self.writers)}. "
-                    "Set `writers` to the layers that write to the stream."
-                )
-            for name, module in written:
-                changed |= self._without(name, module, basis.to(block_device(module)))
-        return changed
-
-    def _without(self, name: str, module: nn.Module, basis: Tensor) -> dict[str, Tensor]:
-        outward = module.get_parameter("weight").detach().float()
-        # transformers' Conv1D (GPT-2) stores [in, out], linear layers [out, in].
-        if not isinstance(module, nn.Linear):
-            outward = outward.T
-        if outward.shape[0] != len(basis):
-            raise InputError(f"arm of kind 'subspace': {name} does not write to the stream. Mend `writers`.")
-        outward = outward - self.strength * basis @ (basis.T @ outward)
-        if not isinstance(module, nn.Linear):
-            outward = outward.T
-        found = {f"{name}.weight": outward.contiguous()}
-        bias = getattr(module, "bias", None)
-        if bias is not None:
-            own = bias.detach().float()
-            found[f"{name}.bias"] = own - self.strength * basis @ (basis.T @ own)
-        return found
+    @contextmanager
+    def _baked(self, model: nn.Module, fitted: Fitted) -> Iterator[nn.Module]:
+        bases = {int(layer): fitted.tensors[f"layers.{layer}.basis"] for layer in fitted.facts["layers"]}
+        full = projected_writers(model, bases, self.writers)
+        with exchanged(model, full):
+            check_nothing_is_written(model, bases, self.writers)
+        if self.strength != 1:
+            full = projected_writers(model, bases, self.writers, strength=self.strength)
+        with exchanged(model, full):
+            yield model
 
 
 def _range(columns: Tensor) -> Tensor:

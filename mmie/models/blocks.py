@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmie.errors import InputError
 
@@ -166,6 +166,41 @@ def verify_blocks(model: nn.Module) -> Stream:
 def input_device(model: nn.Module) -> torch.device:
     """Where token ids go: to the embedding's device, which of several need not be every block's."""
     return block_device(_embedding(model))
+
+
+@torch.no_grad()
+def streams_of_blocks(model: nn.Module, ids: Tensor, layers: list[int]) -> dict[int, tuple[Tensor, Tensor]]:
+    """The stream before and after some blocks, on a few tokens, without dropout.
+
+    Args:
+        model: a causal language model.
+        ids: token ids, [batch, time].
+        layers: blocks.
+
+    Returns:
+        By block, its input and its output, [batch, time, width] each.
+    """
+    decoder, blocks = find_decoder(model)
+    check_layers(blocks, layers)
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def watch(number: int) -> Any:
+        def note(_block: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+            after = output[0] if isinstance(output, tuple) else output
+            found[number] = (args[0] if args else kwargs["hidden_states"], after)
+
+        return note
+
+    handles = [blocks[at].register_forward_hook(watch(at), with_kwargs=True) for at in layers]
+    training, ids = model.training, ids.to(block_device(_embedding(model)))
+    model.eval()
+    try:
+        decoder(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def block_device(module: nn.Module) -> torch.device:

@@ -80,8 +80,7 @@ def test_baked_blocks_write_nothing_into_the_subspace(model_kind: str, toy_model
         assert float(written().abs().max()) < 1e-5
 
 
-def test_baking_needs_layers_that_write(toy_model: Any, toy_data: Any) -> None:
+def test_a_model_that_cannot_be_baked_is_refused_at_the_fit(toy_model: Any, toy_data: Any) -> None:
     arm = build({"kind": "subspace", "baked": True, "writers": ["proj_out"]})
-    arm.fit(toy_model, toy_data, seed=1)
-    with pytest.raises(InputError, match="no layer named proj_out"), arm.applied(toy_model):
-        pass
+    with pytest.raises(InputError, match="no layer named proj_out"):
+        arm.fit(toy_model, toy_data, seed=1)
