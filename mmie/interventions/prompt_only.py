@@ -11,7 +11,9 @@ from torch import nn
 
 from mmie.errors import InputError
 from mmie.interventions.interface import FitData, Fitted, Intervention
-from mmie.models.prefix import prefixed
+from mmie.models.prefix import check_room, prefixed
+from mmie.models.prompts import encode_all
+from mmie.training.forward import model_limit
 
 
 @dataclass
@@ -40,6 +42,7 @@ class PromptOnly(Intervention):
         ids = data.tokenizer([text], add_special_tokens=False)["input_ids"][0]
         if not ids:
             raise InputError("arm of kind 'prompt_only': the tokenizer makes no token of the instruction.")
+        self._check_room(model, data, len(ids))
         unknown = data.tokenizer.unk_token_id
         return Fitted(
             {
@@ -48,6 +51,14 @@ class PromptOnly(Intervention):
                 "unknown_tokens": sum(token == unknown for token in ids) if unknown is not None else 0,
             }
         )
+
+    def _check_room(self, model: nn.Module, data: FitData, prefix: int) -> None:
+        """Say now, not in the evaluation, that the FIT texts have no room beside the instruction."""
+        positions = model_limit(model)
+        for rows in (data.forget, data.retain):
+            if positions is not None and rows is not None:
+                items = encode_all(data.tokenizer, rows["prompt"].tolist(), rows["answer"].tolist())
+                check_room(max(len(item.ids) for item in items), prefix, positions)
 
     @contextmanager
     def _attach(self, model: nn.Module) -> Iterator[nn.Module]:

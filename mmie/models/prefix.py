@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmie.errors import InputError
 from mmie.models.hooks import edits_disabled, hold, rows_going_on
+from mmie.training.forward import model_limit
 
 
 @dataclass
@@ -44,11 +45,12 @@ def prefixed(model: nn.Module, prefix: list[int], *, start_id: int | None) -> It
         start_id: id of the beginning-of-sequence token; None where the tokenizer has none.
 
     Raises:
-        InputError: the model is called with embeddings, or goes on with a cache that began elsewhere.
+        InputError: the model is called with embeddings, goes on with a cache that began elsewhere, or has
+            fewer positions than a row and the prefix need together.
     """
     if not prefix:
         raise InputError("prefix: no tokens. Give a text.")
-    parameters = inspect.signature(model.forward)
+    parameters, limit = inspect.signature(model.forward), model_limit(model)
     requests: list[_Request] = []
 
     def before(_model: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -66,6 +68,9 @@ def prefixed(model: nn.Module, prefix: list[int], *, start_id: int | None) -> It
             if rows is not None:
                 requests[0].place = requests[0].place[rows]
             _go_on(given, requests[0], len(prefix))
+        # Shapes are known without waiting for the device; rows are counted where padding may be in them.
+        if limit is not None and given["attention_mask"].shape[1] > limit:
+            check_room(int(given["attention_mask"].sum(1).max()) - len(prefix), len(prefix), limit)
         return (), given
 
     def after(_model: nn.Module, _args: Any, output: Any) -> None:
@@ -82,6 +87,27 @@ def prefixed(model: nn.Module, prefix: list[int], *, start_id: int | None) -> It
         hold(stack, model, model.register_forward_pre_hook(before, with_kwargs=True))
         hold(stack, model, model.register_forward_hook(after))
         yield model
+
+
+def check_room(text: int, prefix: int, positions: int) -> None:
+    """Refuse a text that has no room beside the prefix: beyond its positions a model computes nonsense.
+
+    The text itself is not cut here. Every other arm would still see the whole of it.
+
+    Args:
+        text: its tokens, generated ones included.
+        prefix: tokens of the prefix.
+        positions: those of the model.
+
+    Raises:
+        InputError: together they are more.
+    """
+    if text + prefix > positions:
+        raise InputError(
+            f"model.max_length: a text of {text} tokens and an instruction of {prefix} are more than the "
+            f"{positions} positions of the model. Set model.max_length to {positions - prefix} or less, so "
+            "that every arm sees the same shorter text, or shorten the arm's `instruction`."
+        )
 
 
 def _begin(given: dict[str, Any], prefix: list[int], start_id: int | None) -> _Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -97,6 +98,70 @@ def test_a_cache_that_began_elsewhere_is_refused(toy_model: Any, fitted: Any) ->
             past_key_values=cache,
             use_cache=True,
         )
+
+
+@pytest.fixture
+def short_gpt2() -> Any:
+    """Ten learned positions; an eleventh is an index error."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, n_positions=10, bos_token_id=1)
+    return GPT2LMHeadModel(config).eval()
+
+
+@pytest.mark.regression("DAT-20")
+def test_the_instruction_counts_against_the_positions_of_the_model(
+    short_gpt2: Any, toy_tokenizer: Any
+) -> None:
+    from mmie.evaluation.forced import likelihood
+
+    rows = pd.DataFrame({"prompt": ["w4 w5 w6 w7 w8 w9 w10"], "answer": ["w11 w12"]})
+    arm = build({"kind": "prompt_only", "instruction": WORDS})
+    arm.fit(short_gpt2, FitData(tokenizer=toy_tokenizer), seed=0)
+
+    def score(limit: int) -> Any:
+        toy_tokenizer.model_max_length = limit
+        with arm.applied(short_gpt2) as changed:
+            return likelihood(changed, toy_tokenizer, rows, batch_size=1)["nll_sum"]
+
+    # <s>, seven words, two of the answer, </s>: cut to ten, then three more.
+    with pytest.raises(
+        InputError, match=r"text of 10 tokens.*3 are more than the 10 pos.*_length to 7 or less"
+    ):
+        score(10)
+    # At the limit that the message names the prompt loses its four oldest words, and everything fits.
+    cut, toy_tokenizer.model_max_length = score(7), 10
+    typed_in = rows.assign(prompt=typed(["w8 w9 w10"]))
+    expected = likelihood(short_gpt2, toy_tokenizer, typed_in, batch_size=1)["nll_sum"]
+    assert cut == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.regression("DAT-20")
+def test_a_generation_that_outgrows_the_positions_is_refused_and_padding_is_not_counted(
+    short_gpt2: Any, toy_tokenizer: Any
+) -> None:
+    arm = build({"kind": "prompt_only", "instruction": WORDS})
+    arm.fit(short_gpt2, FitData(tokenizer=toy_tokenizer), seed=0)
+    short_gpt2.generation_config.eos_token_id = None
+    toy_tokenizer.model_max_length = 10
+    with arm.applied(short_gpt2) as changed:
+        # <s> and two words, three of the instruction, four new ones read back: ten.
+        decode_greedily(changed, toy_tokenizer, ["w4 w5"], max_new_tokens=5, batch_size=1)
+        with pytest.raises(InputError, match="text of 8 tokens and an instruction of 3"):
+            decode_greedily(changed, toy_tokenizer, ["w4 w5 w6 w7"], max_new_tokens=6, batch_size=1)
+        padded = torch.tensor([[0, 0, 0, 0, 0, 1, 5, 6]])
+        with torch.no_grad():
+            wide = changed(input_ids=padded, attention_mask=(padded != 0).long()).logits
+            tight = changed(input_ids=padded[:, 5:]).logits
+    assert torch.allclose(wide[:, 5:], tight, atol=1e-5)
+
+
+def test_texts_without_room_are_refused_at_the_fit(short_gpt2: Any, toy_tokenizer: Any) -> None:
+    rows = pd.DataFrame({"prompt": ["w4 w5 w6 w7"], "answer": ["w11 w12"]})
+    arm = build({"kind": "prompt_only", "instruction": WORDS})
+    with pytest.raises(InputError, match="text of 8 tokens and an instruction of 3"):
+        arm.fit(short_gpt2, FitData(tokenizer=toy_tokenizer, forget=rows), seed=0)
 
 
 def test_an_empty_instruction_is_refused_and_unknown_words_are_counted(toy_model: Any, fitted: Any) -> None:
