@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmie import job
-from mmie.activations.norms import residual_norms
+from mmie.activations.norms import residual_norms, sink_factor
 from mmie.activations.storage import load_rows
 from mmie.io import read_json, read_parquet, write_json, write_parquet
 from mmie.models.loading import load_model
@@ -36,7 +36,8 @@ for layer in read_json(folder / "manifest.json")["details"]["layers"]:
     statistics = latent_statistics(sae, store, seed=params.seed)
     table = score_latents(model, tokenizer, sae, store, fit, contrast_sides, statistics, seed=params.seed)
     picks, without = pick_all(table, params.top, layer=layer)
-    unit = {"residual_norm": residual_norms(stored, sides["retain"])[layer]}
+    norm = residual_norms(stored, sides["retain"])[layer]
+    unit = {"residual_norm": norm, "largest_norm": sink_factor(stored, sides["retain"]) * norm}
     effects = validate_picks(model, tokenizer, dev, sae, picks, table, layer=layer, **sides, **unit)
     shown = sorted({latent for latents in picks.values() for latent in latents})
     contexts.append(strongest_contexts(sae, store, stored, tokenizer, shown).assign(layer=layer))

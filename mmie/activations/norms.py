@@ -27,3 +27,15 @@ def residual_norms(root: str | Path, languages: Sequence[str]) -> dict[int, floa
     if len({tuple(norm) for norm in norms}) > 1:
         raise InputError(f"{root}: languages differ in their layers. Extract them again.")
     return {int(layer): sum(float(norm[layer]) for norm in norms) / len(norms) for layer in norms[0]}
+
+
+def sink_factor(root: str | Path, languages: Sequence[str]) -> float:
+    """Norms above this many n_l are sinks, which no autoencoder saw and no edit touches.
+
+    Raises:
+        InputError: languages that were extracted with different factors.
+    """
+    factors = {read_json(Path(root) / code / "extraction.json")["sink_factor"] for code in languages}
+    if len(factors) != 1:
+        raise InputError(f"{root}: languages differ in activations.sink_factor. Extract them again.")
+    return float(factors.pop())

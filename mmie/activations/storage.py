@@ -55,6 +55,7 @@ class ActivationStore:
         layer: block whose output was stored.
         languages: in this order.
         split: only items of this split ("fit", "dev", ...); all when None.
+        sinks: with the rows that were set aside for their norm.
 
     Raises:
         InputError: missing files, a layer that was not extracted, languages extracted from different
@@ -62,7 +63,13 @@ class ActivationStore:
     """
 
     def __init__(
-        self, root: str | Path, layer: int, languages: Sequence[str], split: str | None = None
+        self,
+        root: str | Path,
+        layer: int,
+        languages: Sequence[str],
+        split: str | None = None,
+        *,
+        sinks: bool = False,
     ) -> None:
         self.layer = layer
         self.languages = list(languages)
@@ -85,7 +92,7 @@ class ActivationStore:
             self.sink_limit[language] = report["sink_factor"] * self.median_norm[language]
             table = read_safetensors(directory / "rows.safetensors")
             item = table["item"].numpy()
-            keep = table["keep"].numpy()[report["layers"].index(layer)].copy()
+            keep = table["keep"].numpy()[report["layers"].index(layer)] | sinks
             items = read_parquet(directory / "items.parquet")
             if split is not None:
                 keep &= (items["split"] == split).to_numpy()[item]
@@ -136,10 +143,15 @@ class ActivationStore:
 
 
 def load_rows(
-    root: str | Path, layer: int, languages: Sequence[str], split: str | None = None
+    root: str | Path,
+    layer: int,
+    languages: Sequence[str],
+    split: str | None = None,
+    *,
+    sinks: bool = False,
 ) -> ActivationStore:
     """The stored rows of a layer; see `ActivationStore`."""
-    return ActivationStore(root, layer, languages, split)
+    return ActivationStore(root, layer, languages, split, sinks=sinks)
 
 
 def longest_item(root: str | Path, languages: Sequence[str], split: str) -> int:

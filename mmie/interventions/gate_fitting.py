@@ -19,14 +19,28 @@ CALIBRATION_SPLIT = "dev"
 
 
 def stream_scores(
-    activations: Path, layer: int, language: str, split: str, score: Callable[[Tensor], Tensor]
+    activations: Path,
+    layer: int,
+    language: str,
+    split: str,
+    score: Callable[[Tensor], tuple[Tensor, Tensor]],
 ) -> list[Tensor]:
-    """Scores of the kept tokens of each item: `score` turns rows [n, width] into [n]."""
-    store = load_rows(activations, layer, [language], split)
+    """Scores of the tokens of each item that count for the edit when it acts.
+
+    Args:
+        activations: of the activation stage, which left out first and special tokens.
+        layer: whose rows.
+        language: whose items.
+        split: items of this split.
+        score: (rows [n, width]) -> scores [n], and which rows count [n]. It decides alone which are sinks:
+            the norm that a request is held against is not that of one language.
+    """
+    store = load_rows(activations, layer, [language], split, sinks=True)
     scores, items = [], []
     for rows, item in store.batches(language, 4096):
-        scores.append(score(rows).float())
-        items.append(item)
+        found, counts = score(rows)
+        scores.append(found[counts].float())
+        items.append(item[counts.numpy()])
     return _by_item(torch.cat(scores), np.concatenate(items))
 
 

@@ -63,7 +63,7 @@ class State:
     count: Tensor
     level: Tensor
     recent: Tensor
-    """Scores of the last window - 1 tokens, [batch, window - 1]."""
+    """Scores of the last window - 1 tokens that counted, [batch, window - 1]."""
     open: Tensor
 
     @classmethod
@@ -85,24 +85,29 @@ def levels(detector: Detector, state: State, scores: Tensor, keep: Tensor) -> tu
         detector: which statistic.
         state: before these tokens.
         scores: one a token, [batch, time].
-        keep: tokens that count, [batch, time]; padding and first tokens change nothing.
+        keep: tokens that count, [batch, time]; all others, in the midst of a text too, change nothing.
 
     Returns:
         [batch, time], and the new state with `open` unchanged.
     """
     scores = torch.where(keep, scores.float(), 0.0)
+    read = keep.long().cumsum(1)
     total = state.total[:, None] + scores.cumsum(1)
-    count = state.count[:, None] + keep.float().cumsum(1)
-    history = torch.cat([state.recent, scores], 1)
+    count = state.count[:, None] + read
+    # The scores that count, without gaps: a window is of so many tokens that were read.
+    order = keep.int().sort(dim=1, descending=True, stable=True).indices
+    history = torch.cat([state.recent, scores.gather(1, order)], 1)
     if detector.statistic == "mean":
         level = total / count.clamp(min=detector.window)
     elif detector.statistic == "window":
-        level = history.unfold(1, detector.window, 1).sum(-1) / detector.window
+        after = history.unfold(1, detector.window, 1).sum(-1) / detector.window
+        level = torch.cat([state.level[:, None], after], 1).gather(1, read)
     else:
         # C_t = max(0, C_{t-1} + x_t) is the walk minus its running minimum below 0.
         walk = state.level[:, None] + torch.where(keep, scores - detector.drift, 0.0).cumsum(1)
         level = walk - walk.cummin(1).values.clamp(max=0)
-    recent = history[:, history.shape[1] - detector.window + 1 :]
+    latest = read[:, -1:] + torch.arange(detector.window - 1, device=read.device)
+    recent = history.gather(1, latest)
     return level, State(total[:, -1], count[:, -1], level[:, -1], recent, state.open)
 
 
@@ -135,6 +140,7 @@ class Gate:
 
     def __init__(self, detector: Detector, log_odds: Tensor | None = None) -> None:
         self.detector, self.log_odds = detector, log_odds
+        self.reads_text = log_odds is not None
         self._state: State | None = None
         self._ids: Tensor | None = None
         self._past = 0

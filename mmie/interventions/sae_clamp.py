@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from mmie.activations.norms import sink_factor
 from mmie.errors import InputError
 from mmie.interventions.gate_fitting import fit_gate, fit_log_odds, stream_scores, text_scores
 from mmie.interventions.gates import Detector, Gate
@@ -18,7 +19,7 @@ from mmie.interventions.interface import FitData, Fitted, Intervention, base_wei
 from mmie.models.blocks import block_device, find_blocks
 from mmie.models.hooks import Pass, edit
 from mmie.sae.architectures import build as build_sae
-from mmie.sae.clamp import SINK_FACTOR, Clamp, clamp_values
+from mmie.sae.clamp import Clamp, clamp_values
 from mmie.sae.formats import load_sae
 from mmie.sae.pickers import PICKERS, choose_latents
 
@@ -31,8 +32,9 @@ class SaeClamp(Intervention):
     """f_j <- -c_j for selected latents that fire, c_j = strength * n_l / norm(w_j).
 
     n_l is the median norm of the stream, so a strength means the same at every layer of every model;
-    w_j is the latent's decoder row. What the autoencoder does not explain passes unchanged. Strength
-    0 switches the arm off: an exact identity, not a zero ablation.
+    w_j is the latent's decoder row. What the autoencoder does not explain passes unchanged. Tokens that
+    the autoencoder never saw (first and special ones, sinks) stay as they are and count in no gate.
+    Strength 0 switches the arm off: an exact identity, not a zero ablation.
 
     A gate other than `static` lets the clamp act only once the text has tripped it; see
     `mmie.interventions.gates`. `dsg`, `window` and `cusum` watch whether a selected latent fires,
@@ -52,8 +54,6 @@ class SaeClamp(Intervention):
     """Latents per layer."""
     strength: float = 1.0
     """Clamp value in residual norms (kappa); a negative one inverts the arm."""
-    sink_factor: float = SINK_FACTOR
-    """Positions above this many median norms are left alone: the autoencoder never saw such."""
     gate: str = "static"
     """When it acts: always (static), or after dsg, window, cusum or language says so."""
     window: int = 8
@@ -63,11 +63,10 @@ class SaeClamp(Intervention):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.picker not in PICKERS or self.features < 1 or self.sink_factor <= 1:
+        if self.picker not in PICKERS or self.features < 1:
             raise InputError(
-                f"arm of kind 'sae_clamp': picker {self.picker!r}, features {self.features}, "
-                f"sink_factor {self.sink_factor}. Use one of {', '.join(PICKERS)}, at least 1 "
-                "feature, a factor above 1."
+                f"arm of kind 'sae_clamp': picker {self.picker!r}, features {self.features}. Use one of "
+                f"{', '.join(PICKERS)}, at least 1 feature."
             )
         if self.gate not in GATES:
             raise InputError(f"arm of kind 'sae_clamp': gate {self.gate!r}. Use one of {', '.join(GATES)}.")
@@ -77,11 +76,18 @@ class SaeClamp(Intervention):
         return self.picker == "random"
 
     def _fit(self, model: nn.Module, data: FitData, seed: int) -> Fitted:
-        if data.sae is None or not data.latents or data.residual_norms is None:
+        if data.sae is None or not data.latents or data.residual_norms is None or data.tokenizer is None:
             raise InputError(
-                "arm of kind 'sae_clamp': autoencoder, latents and residual norms are needed. "
+                "arm of kind 'sae_clamp': tokenizer, autoencoder, latents and residual norms are needed. "
                 "Run the sae stage first."
             )
+        root, retain = data.activations, data.retain_languages
+        if root is None or not retain:
+            raise InputError(
+                "arm of kind 'sae_clamp': stored activations of the retain languages are needed. Run the "
+                "activation stage first."
+            )
+        factor = sink_factor(root, retain)
         base_hash = base_weights_hash(model)
         layers: dict[str, Any] = {}
         tensors: dict[str, Tensor] = {}
@@ -97,6 +103,7 @@ class SaeClamp(Intervention):
             layers[str(layer)] = {
                 "latents": chosen,
                 "residual_norm": norm,
+                "largest_norm": factor * norm,
                 "width": sae.width,
                 "all_latents": sae.latents,
                 "k": sae.k,
@@ -105,21 +112,18 @@ class SaeClamp(Intervention):
             }
             tensors |= {f"layers.{layer}.{name}": value.detach() for name, value in own.items()}
             if self.gate != "static":
-                clamp = Clamp(sae, torch.tensor(chosen), own["directions"], own["clamp"], math.inf)
-                facts, more = self._fit_gate(model, data, layer, clamp)
+                clamp = Clamp(sae, torch.tensor(chosen), directions, own["clamp"], factor * norm)
+                facts, more = self._fit_gate(model, data, root, layer, clamp)
                 layers[str(layer)]["gate"] = facts
                 tensors |= more
-        return Fitted({"layers": layers}, tensors)
+        return Fitted({"layers": layers, "special_ids": sorted(data.tokenizer.all_special_ids)}, tensors)
 
     def _fit_gate(
-        self, model: nn.Module, data: FitData, layer: int, clamp: Clamp
+        self, model: nn.Module, data: FitData, root: Path, layer: int, clamp: Clamp
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        forget, retain, root = data.forget_languages, data.retain_languages, data.activations
-        if root is None or not forget or not retain:
-            raise InputError(
-                f"arm of kind 'sae_clamp': gate {self.gate!r} needs stored activations of forget and "
-                "retain languages. Run the activation stage first."
-            )
+        forget, retain = data.forget_languages, data.retain_languages
+        if not forget:
+            raise InputError(f"arm of kind 'sae_clamp': gate {self.gate!r} needs forget languages.")
         tensors: dict[str, Tensor] = {}
         if self.gate == "language":
             vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
@@ -131,7 +135,7 @@ class SaeClamp(Intervention):
         else:
 
             def scores(language: str, split: str) -> list[Tensor]:
-                return stream_scores(root, layer, language, split, clamp.fires)
+                return stream_scores(root, layer, language, split, clamp.reads)
 
         _, facts = fit_gate(
             GATES[self.gate], forget, retain, scores, window=self.window, rate=self.benign_rate
@@ -148,21 +152,21 @@ class SaeClamp(Intervention):
             int(layer): self._edit(layer, facts, block_device(blocks[int(layer)]))
             for layer, facts in self._require_fit().facts["layers"].items()
         }
-        gates = [clamp.gate for clamp in edits.values() if clamp.gate is not None]
 
         def begin(given: Pass) -> None:
-            for gate in gates:
-                gate.begin(given)
+            for clamp in edits.values():
+                clamp.begin(given)
 
         try:
             with edit(model, edits, on_pass=begin):
                 yield model
         finally:
-            for gate in gates:
-                gate.close()
+            for clamp in edits.values():
+                clamp.close()
 
     def _edit(self, layer: str, facts: Mapping[str, Any], device: torch.device) -> Clamp:
-        tensors = self._require_fit().tensors
+        fitted = self._require_fit()
+        tensors = fitted.tensors
         own = {name: tensors[f"layers.{layer}.{name}"] for name in facts["shapes"]}
         sae = build_sae(facts["architecture"], facts["width"], facts["all_latents"], facts["k"])
         sae.requires_grad_(False)
@@ -179,8 +183,9 @@ class SaeClamp(Intervention):
             torch.tensor(facts["latents"], device=device),
             own["directions"].to(device),
             self.strength * own["clamp"].to(device),
-            self.sink_factor * facts["residual_norm"],
+            facts["largest_norm"],
             gate,
+            torch.tensor(fitted.facts["special_ids"], device=device, dtype=torch.long),
         )
 
     def _shapes(self, facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

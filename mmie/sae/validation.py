@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def validate_picks(
     forget: Sequence[str],
     retain: Sequence[str],
     residual_norm: float,
+    largest_norm: float = math.inf,
     random_sets: int = RANDOM_SETS,
 ) -> dict[str, dict[str, Any]]:
     """Effect of clamping each picker's latents, as the arm does at strength 1, beside matched random sets.
@@ -54,6 +56,7 @@ def validate_picks(
         forget: written forms of the forget language.
         retain: languages that must not be touched.
         residual_norm: n_l of the layer, see `mmie.activations.norms`.
+        largest_norm: positions with a larger norm are left alone.
         random_sets: how many controls.
 
     Returns:
@@ -70,7 +73,8 @@ def validate_picks(
     base = {language: _loss(model, some) for language, some in examples.items()}
 
     def effects(latents: Sequence[int]) -> tuple[float, float]:
-        with edit(model, {layer: clamp_of(sae, latents, residual_norm)}):
+        clamp = clamp_of(sae, latents, residual_norm, largest_norm, tokenizer.all_special_ids)
+        with edit(model, {layer: clamp}, on_pass=clamp.begin):
             rise = {language: _loss(model, some) - base[language] for language, some in examples.items()}
         sides = [float(np.mean([rise[language] for language in side])) for side in (forget, retain)]
         return sides[0], sides[1]

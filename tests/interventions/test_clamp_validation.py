@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mmie.activations.extract import extract_language
-from mmie.activations.norms import residual_norms
+from mmie.activations.norms import residual_norms, sink_factor
 from mmie.errors import InputError
 from mmie.interventions import FitData, build
 from mmie.interventions.fit_data import read_fit_data
@@ -48,7 +48,7 @@ def arm_of(model: Any, data: FitData, root: Path, retain: tuple[str, ...]) -> An
     given = {"activations": [root / language for language in ("xx", *retain)]}
     norms = read_fit_data(given, tokenizer=None, forget=["xx"], retain=retain).residual_norms
     arm = build({"kind": "sae_clamp", "features": len(PICKED), "strength": 1.0})
-    arm.fit(model, replace(data, residual_norms=norms), seed=0)
+    arm.fit(model, replace(data, residual_norms=norms, activations=root, retain_languages=retain), seed=0)
     assert arm.fitted.facts["layers"]["1"]["latents"] == PICKED
     return arm
 
@@ -61,7 +61,8 @@ def test_validation_and_the_arm_give_the_same_edit_bit_for_bit(
     of_arm = arm._edit("1", arm.fitted.facts["layers"]["1"], torch.device("cpu"))
     norm = residual_norms(loud_forget, retain)[1]
     sae = load_sae(toy_data.sae / "layer1", layer=1)
-    of_check = clamp_of(sae, PICKED, norm)
+    limit = sink_factor(loud_forget, retain) * norm
+    of_check = clamp_of(sae, PICKED, norm, limit, toy_data.tokenizer.all_special_ids)
     assert torch.equal(of_check.clamp, of_arm.clamp)
     assert of_check.largest_norm == of_arm.largest_norm
     hidden = torch.randn(3, 40, 16, generator=torch.Generator().manual_seed(1))
@@ -98,9 +99,11 @@ def test_measured_effects_are_those_of_the_arm_in_force(
     arm = arm_of(talkative, toy_data, loud_forget, retain)
     rows = {"xx": toy_rows("xx"), "yy": toy_rows("yy", first_word=31), "zz": toy_rows("zz", first_word=49)}
     sae = load_sae(toy_data.sae / "layer1", layer=1)
+    norm = residual_norms(loud_forget, retain)[1]
     found = validate_picks(
         talkative, toy_tokenizer, rows, sae, {"contrast": PICKED}, latent_table,
-        layer=1, forget=["xx"], retain=retain, residual_norm=residual_norms(loud_forget, retain)[1],
+        layer=1, forget=["xx"], retain=retain, residual_norm=norm,
+        largest_norm=sink_factor(loud_forget, retain) * norm,
     )["contrast"]  # fmt: skip
 
     def loss(language: str) -> float:

@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mmie.activations.extract import extract_language
+from mmie.activations.storage import load_rows
 from mmie.errors import InputError
 from mmie.interventions import FitData, build
+from mmie.interventions.gate_fitting import stream_scores, text_scores
 from mmie.interventions.gates import (
     Detector,
     Gate,
@@ -24,6 +27,7 @@ from mmie.interventions.gates import (
 from mmie.interventions.sae_clamp import Clamp
 from mmie.models.generation import generate_greedy
 from mmie.models.hooks import Pass, capture, edit
+from mmie.models.prompts import encode_all
 
 
 def level_of(detector: Detector, scores: list[float], keep: list[int] | None = None) -> list[float]:
@@ -39,6 +43,13 @@ def test_the_mean_counts_a_short_text_as_a_window_long() -> None:
 
 def test_the_window_forgets_and_the_mean_does_not() -> None:
     assert level_of(Detector("window", 2), [1, 1, 0, 0, 1]) == [0.5, 1.0, 0.5, 0.0, 0.5]
+
+
+def test_tokens_that_do_not_count_leave_every_statistic_where_it_was() -> None:
+    scores, keep = [1.0, 9.0, 0.0, 9.0, 1.0], [1, 0, 1, 0, 1]
+    assert level_of(Detector("window", 2), scores, keep) == [0.5, 0.5, 0.5, 0.5, 0.5]
+    assert level_of(Detector("mean", 2), scores, keep) == [0.5, 0.5, 0.5, 0.5, 0.66667]
+    assert level_of(Detector("cusum", drift=0.25), scores, keep) == [0.75, 0.75, 0.5, 0.5, 1.25]
 
 
 def test_cusum_by_hand() -> None:
@@ -141,6 +152,32 @@ def test_token_log_odds_by_hand() -> None:
     # Add-one: forget 4/6, 1/6, 1/6 and benign 1/6, 1/6, 4/6.
     odds = token_log_odds(torch.tensor([3.0, 0, 0]), torch.tensor([0.0, 0, 3]))
     assert odds.tolist() == pytest.approx([math.log(4), 0, -math.log(4)])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from(["mean", "window", "cusum"]),
+    st.lists(st.tuples(st.integers(0, 1), st.booleans()), min_size=2, max_size=12),
+    st.integers(1, 5),
+    st.data(),
+)
+def test_a_text_with_tokens_that_do_not_count_is_decided_like_the_text_without_them(
+    statistic: str, tokens: list[tuple[int, bool]], window: int, data: st.DataObject
+) -> None:
+    # Quarters are exact in binary: no two orders of summation differ.
+    detector = Detector(statistic, window, drift=0.25, high=0.25, low=0.125)
+    expected = decisions(detector, [float(score) for score, counts in tokens if counts] or [0.0], steps=False)
+    gate, found, past = Gate(detector), [], 0
+    cut = data.draw(st.integers(1, len(tokens)))
+    for part in (tokens[:cut], *([token] for token in tokens[cut:])):
+        gate.begin(Pass(past, None))
+        keep = torch.tensor([[counts for _, counts in part]])
+        found += gate(torch.tensor([[float(score) for score, _ in part]]), keep)[0].tolist()
+        past += len(part)
+    assert [where for where, (_, counts) in zip(found, tokens, strict=True) if counts] == expected[
+        : sum(counts for _, counts in tokens)
+    ]
+    assert not any(where for where, (_, counts) in zip(found, tokens, strict=True) if not counts)
 
 
 # ------------------------------------------------------------------------------- in a model
@@ -266,6 +303,72 @@ def test_a_gated_arm_edits_no_more_than_a_static_one(gate: str, toy_model: Any, 
     assert not bool((touched[gate] & ~touched["static"]).any())
 
 
+class Listening(Gate):
+    """A gate that remembers the scores of the tokens that counted."""
+
+    def __call__(self, scores: Tensor | None, keep: Tensor) -> Tensor:
+        if self.log_odds is not None:
+            assert self._ids is not None
+            scores = self.log_odds[self._ids]
+        assert scores is not None
+        self.heard = scores[keep].tolist()
+        return super().__call__(scores, keep)
+
+
+@pytest.mark.parametrize("reads_text", [False, True])
+def test_a_gate_is_calibrated_on_the_tokens_that_count_when_it_runs(
+    reads_text: bool, tmp_path: Any, toy_model: Any, toy_tokenizer: Any, toy_rows: Any, toy_sae: Any
+) -> None:
+    rows = toy_rows("xx", count=20)
+    # Unknown words are special tokens in the midst of a text.
+    rows["prompt"] = [f"{prompt} unheard w9 unheard w50" for prompt in rows["prompt"]]
+    extract_language(toy_model, toy_tokenizer, rows, tmp_path / "xx")
+    chosen = torch.arange(0, 24, 3)
+    norms = torch.cat([part for part, _ in load_rows(tmp_path, 1, ["xx"]).batches("xx", 99)]).norm(dim=1)
+    gate = Listening(Detector("window", high=0.9, low=0.5), torch.randn(64) if reads_text else None)
+    special = torch.tensor(toy_tokenizer.all_special_ids)
+    # Half of all tokens count as sinks.
+    clamp = Clamp(
+        toy_sae, chosen, toy_sae.decoder_rows(chosen), torch.ones(8), float(norms.median()), gate, special
+    )
+    if gate.log_odds is not None:
+        calibrated = text_scores(tmp_path, "xx", "fit", gate.log_odds)
+    else:
+        calibrated = stream_scores(tmp_path, 1, "xx", "fit", clamp.reads)
+    encoded = encode_all(toy_tokenizer, rows["prompt"].tolist(), rows["answer"].tolist())
+    heard = []
+    for item in encoded:
+        with torch.no_grad(), edit(toy_model, {1: clamp}, on_pass=clamp.begin):
+            toy_model(input_ids=torch.tensor([item.ids]))
+        heard.append(gate.heard)
+    assert [scores.tolist() for scores in calibrated] == [scores for scores in heard if scores]
+    assert sum(map(len, heard)) < sum(len(item.ids) - 4 for item in encoded) + reads_text
+
+
+def test_special_tokens_in_a_text_are_never_edited(toy_model: Any, toy_data: FitData, fitted: Any) -> None:
+    arm, ids = fitted("sae_clamp"), torch.tensor([[1, 5, 2, 9, 3, 12, 2, 20, 3, 7]])
+    assert arm.fitted.facts["special_ids"] == sorted(toy_data.tokenizer.all_special_ids) == [0, 1, 2, 3]
+
+    def touched() -> list[int]:
+        with torch.no_grad(), capture(toy_model, [1]) as plain:
+            toy_model(input_ids=ids)
+        with torch.no_grad(), arm.applied(toy_model), capture(toy_model, [1]) as seen:
+            toy_model(input_ids=ids)
+        tokens: list[int] = ids[(plain.hidden[1] != seen.hidden[1]).any(-1)].tolist()
+        return tokens
+
+    assert touched() == [9, 7]
+    arm.fitted.facts["special_ids"] += [9]
+    assert touched() == [7]
+
+
+def test_sinks_are_those_of_the_activation_stage(toy_activations: Any, fitted: Any) -> None:
+    from mmie.io import read_json
+
+    factor = read_json(toy_activations / "yy" / "extraction.json")["sink_factor"]
+    assert fitted("sae_clamp").fitted.facts["layers"]["1"]["largest_norm"] == pytest.approx(factor * 0.1)
+
+
 def test_the_rates_at_which_a_gate_opens_are_saved_with_the_arm(fitted: Any) -> None:
     facts = fitted("sae_clamp", gate="language", benign_rate=0.1).fitted.facts["layers"]["1"]["gate"]
     assert set(facts["opens"]) == {"xx", "xx_Latn", "yy", "zz"}
@@ -277,7 +380,8 @@ def test_gates_need_activations_and_a_name(toy_model: Any, toy_data: FitData) ->
 
     with pytest.raises(InputError, match=r"gate 'dgs'.*static, dsg, window, cusum, language"):
         build({"kind": "sae_clamp", "gate": "dgs"})
-    with pytest.raises(InputError, match="gate 'dsg' needs stored activations"):
-        build({"kind": "sae_clamp", "gate": "dsg", "features": 3}).fit(
-            toy_model, replace(toy_data, activations=None), seed=1
-        )
+    arm = build({"kind": "sae_clamp", "gate": "dsg", "features": 3})
+    with pytest.raises(InputError, match="stored activations of the retain languages"):
+        arm.fit(toy_model, replace(toy_data, activations=None), seed=1)
+    with pytest.raises(InputError, match="gate 'dsg' needs forget languages"):
+        arm.fit(toy_model, replace(toy_data, forget_languages=()), seed=1)
