@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +48,9 @@ def language_neurons(rates: Tensor, share: float) -> Tensor:
         rates: [neurons, languages].
         share: share of all neurons to take; fewer where fewer fire often enough.
     """
-    often = ((rates >= torch.quantile(rates.flatten(), ACTIVE_QUANTILE)) & (rates > 0)).any(-1)
+    # NumPy's: torch.quantile takes no more than 2^24 entries, which a large model's neurons exceed.
+    limit = float(np.quantile(rates.numpy(), ACTIVE_QUANTILE))
+    often = ((rates >= limit) & (rates > 0)).any(-1)
     entropy = torch.where(often, language_entropy(rates), torch.inf)
     count = min(max(1, round(share * len(rates))), int(often.sum()))
     return entropy.argsort(stable=True)[:count]

@@ -33,6 +33,22 @@ def test_neurons_that_hardly_fire_belong_to_no_language() -> None:
     assert language_neurons(rates, 0.02).tolist() == [8, 9]
 
 
+def test_the_limit_is_the_interpolated_quantile_of_all_rates() -> None:
+    # 41 x 3 rates 0, 1, ..., 122: the 95th percentile is 115.9, so rows with 116 or more fire often.
+    rates = torch.arange(123.0).reshape(41, 3) / 123
+    assert torch.quantile(rates.flatten() * 123, 0.95).item() == pytest.approx(115.9, abs=1e-3)
+    assert sorted(language_neurons(rates, 0.5).tolist()) == [38, 39, 40]
+
+
+def test_neurons_of_a_large_model_are_ranked() -> None:
+    """More rates than torch.quantile takes (2^24): 80 blocks of 28,672 neurons in 8 languages are more."""
+    rates = torch.zeros(2**21 + 1, 8)
+    rates[5, 3], rates[-1, 0] = 0.5, 0.5
+    rates[9] = 0.5
+    assert rates.numel() == 2**24 + 8
+    assert language_neurons(rates, 1e-6).tolist() == [5, len(rates) - 1]
+
+
 def test_a_planted_neuron_is_found_and_silenced(toy_model: Any, toy_data: FitData) -> None:
     """Neuron 3 of block 0 is made to fire on the words of xx alone."""
     data = planted(toy_model, toy_data)
