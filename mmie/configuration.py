@@ -57,7 +57,7 @@ class Configuration(Section):
     )
     negatives: list[str] | None = Field(
         None,
-        description="Neighbours against which latents are picked, beside `retain`, for which they need FIT rows; "
+        description="Neighbours against which latents are picked, beside `retain`; they need FIT rows; "
         "null for all.",
     )
     seeds: list[int] = Field([1, 2, 3], min_length=1, description="Seeds of arms that draw or train.")

@@ -13,7 +13,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 LayerChoice = Literal["all", "selected", "random", "worst", "middle"] | list[int]
 """Blocks: all, those of the layer stage, a control of as many blocks, or numbers."""
-Picker = Literal["contrast", "script_invariant", "attribution", "specificity", "dsg_ratio", "random"]
+Picker = Literal[
+    "contrast", "script_invariant", "attribution", "specificity", "dsg_ratio", "dsg_squared_mean", "random"
+]
 """How latents of an SAE are picked."""
 
 

@@ -24,10 +24,12 @@ PICKERS = {
     "(arXiv 2505.05111)",
     "dsg_ratio": "mean squared code on forget items, of latents whose ratio to that on retain items is "
     "in the top twentieth (arXiv 2504.08192)",
+    "dsg_squared_mean": "the same with the square of the mean code for the mean squared code, as in the "
+    "code that was released with the paper",
     "random": "latents matched to those of `contrast` in firing rates and decoder norm: the control",
 }
 RATIO_PERCENTILE = 95.0
-"""Latents below this percentile of the ratio are no picks of `dsg_ratio`."""
+"""Latents below this percentile of the ratio are no picks of `dsg_ratio` and `dsg_squared_mean`."""
 
 
 def score_table(
@@ -55,6 +57,7 @@ def score_table(
     table = contrast_table(sae, statistics, forget=forget, retain=retain)
     table["specificity"] = specificity(statistics, forget=forget, retain=retain)
     table["dsg_ratio"] = dsg_ratio(statistics, forget=forget, retain=retain)
+    table["dsg_squared_mean"] = dsg_squared_mean(statistics, forget=forget, retain=retain)
     if gibberish is not None and len(forget) > 1:
         table["script_invariant"] = script_invariant(statistics, gibberish, forget=forget, retain=retain)
     if attribution is not None:
@@ -80,14 +83,46 @@ def dsg_ratio(
 ) -> NDArray[np.float64]:
     """Mean squared code on forget items where its ratio to retain items is high enough, else 0.
 
-    The paper's form, mean of squares; its released code squares the mean. The percentile is taken over
-    latents that fire on forget items.
+    The form of the paper, mean_t f^2; that of its released code is `dsg_squared_mean`. The percentile is
+    taken over latents that fire on forget items.
 
     Returns:
         [latents].
+
+    Source: Muhamed et al. 2025 (arXiv 2504.08192).
     """
     on_forget = np.mean([statistics[form].power for form in forget], axis=0)
     on_retain = np.mean([statistics[language].power for language in retain], axis=0)
+    return _of_high_ratio(on_forget, on_retain, percentile)
+
+
+def dsg_squared_mean(
+    statistics: Mapping[str, LatentStatistics],
+    *,
+    forget: Sequence[str],
+    retain: Sequence[str],
+    percentile: float = RATIO_PERCENTILE,
+) -> NDArray[np.float64]:
+    """As `dsg_ratio` with (mean_t f)^2, which prefers latents that fire often to those that fire strongly.
+
+    Languages weigh equally in the mean that is squared.
+
+    Returns:
+        [latents].
+
+    Source: the code released with Muhamed et al. 2025 (arXiv 2504.08192).
+    """
+    means = _means(statistics, [*forget, *retain])
+    on_forget, on_retain = (
+        np.square(np.mean([means[language] for language in group], axis=0)) for group in (forget, retain)
+    )
+    return _of_high_ratio(on_forget, on_retain, percentile)
+
+
+def _of_high_ratio(
+    on_forget: NDArray[np.float64], on_retain: NDArray[np.float64], percentile: float
+) -> NDArray[np.float64]:
+    """`on_forget` where its ratio to `on_retain` reaches the percentile of latents that fire, else 0."""
     fires = on_forget > 0
     ratio = np.zeros_like(on_forget)
     ratio[fires] = on_forget[fires] / np.maximum(on_retain[fires], np.finfo(np.float64).tiny)

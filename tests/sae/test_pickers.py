@@ -5,14 +5,16 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mmie.arm_options import SaeClampArm
 from mmie.errors import InputError
-from mmie.sae.item_statistics import LatentStatistics
+from mmie.sae.item_statistics import ItemStatistics, LatentStatistics
 from mmie.sae.pickers import (
     PICKERS,
     choose_latents,
     dsg_ratio,
+    dsg_squared_mean,
     script_invariant,
     specificity,
 )
@@ -87,6 +89,31 @@ def test_the_ratio_rule_keeps_the_top_and_ranks_by_strength() -> None:
     assert score.tolist() == [9, 4, 0, 0]
     # The top twentieth of three is the first alone.
     assert dsg_ratio(statistics, forget=["hi"], retain=["en"], percentile=100).tolist() == [0, 4, 0, 0]
+
+
+def test_the_two_forms_of_dsg_by_hand() -> None:
+    """Latent 0 fires seldom and strongly, latent 1 always and weakly; on English both fire the same."""
+    hindi = ItemStatistics(2)
+    # Four tokens: codes (8, 0), (0, 3), (0, 3), (0, 3).
+    hindi.add(
+        torch.tensor([[8.0], [3.0], [3.0], [3.0]]), torch.tensor([[0], [1], [1], [1]]), torch.zeros(4).long()
+    )
+    english = ItemStatistics(2)
+    english.add(torch.tensor([[1.0, 1.0]]), torch.tensor([[0, 1]]), torch.zeros(1).long())
+    statistics = {"hi": hindi.result(), "en": english.result()}
+    # Mean squares 64/4 and 27/4; squared means (8/4)^2 and (9/4)^2.
+    both = {"forget": ["hi"], "retain": ["en"], "percentile": 0}
+    assert dsg_ratio(statistics, **both).tolist() == [16, 6.75]
+    assert dsg_squared_mean(statistics, **both).tolist() == [4, 5.0625]
+    top = {**both, "percentile": 100}
+    assert dsg_ratio(statistics, **top).tolist() == [16, 0]
+    assert dsg_squared_mean(statistics, **top).tolist() == [0, 5.0625]
+
+
+def test_the_mean_over_languages_is_squared_not_the_squares_averaged() -> None:
+    statistics = {"hi": codes(2), "hi_Latn": codes(4), "en": codes(1), "bn": codes(0)}
+    score = dsg_squared_mean(statistics, forget=["hi", "hi_Latn"], retain=["en", "bn"])
+    assert score == pytest.approx([9.0], abs=1e-5)
 
 
 def test_a_latent_that_never_fires_elsewhere_has_the_largest_ratio() -> None:
