@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
+from snakemake.utils import update_config
 
+from mmie.configuration import DEFAULT_FILE, read_configuration
 from mmie.errors import InputError
 from mmie.sweep.trials import changed, trials
 
@@ -64,3 +67,19 @@ def test_more_draws_than_configurations_are_refused() -> None:
 
 def test_one_value_is_changed_and_the_rest_stays() -> None:
     assert changed("lora", OPTIONS, {"training.steps": 3})["training"] == {"learning_rate": 0.001, "steps": 3}
+
+
+def test_strengths_of_inference_time_arms_are_searched_on_dev() -> None:
+    content = yaml.safe_load(DEFAULT_FILE.read_text(encoding="utf-8"))
+    added = yaml.safe_load((DEFAULT_FILE.parent / "strengths.yaml").read_text(encoding="utf-8"))
+    update_config(content, added)
+    configuration = read_configuration(content)
+    searched = {
+        name: [trial.options["strength"] for trial in configuration.trials(name)]
+        for name in configuration.sweep.arms
+    }
+    assert searched["steer"] == [0.05, 0.1, 0.2, 0.5, 1]
+    assert searched["sae-gate"] == [0.5, 1, 2, 5]
+    # Every arm with a strength is searched, except for controls, which take that of their arm.
+    strong = {name for name, arm in configuration.arms.items() if hasattr(arm, "strength")}
+    assert strong - set(searched) == {"steer-random", "sae-random"}
