@@ -17,6 +17,7 @@ from mmie.arm_options import Arm, Section, acts_by_hooks
 from mmie.data.latin_forms import latin_forms
 from mmie.errors import InputError
 from mmie.layer_options import Layers
+from mmie.model_options import Model
 from mmie.stage_options import (
     Activations,
     Attacks,
@@ -28,7 +29,6 @@ from mmie.stage_options import (
     Identification,
     Judge,
     Language,
-    Model,
     Sae,
     Statistics,
     Sweep,

@@ -125,7 +125,9 @@ def _of_high_ratio(
     """`on_forget` where its ratio to `on_retain` reaches the percentile of latents that fire, else 0."""
     fires = on_forget > 0
     ratio = np.zeros_like(on_forget)
-    ratio[fires] = on_forget[fires] / np.maximum(on_retain[fires], np.finfo(np.float64).tiny)
+    # A latent that never fires elsewhere has a ratio beyond all others, infinite or not.
+    with np.errstate(over="ignore"):
+        ratio[fires] = on_forget[fires] / np.maximum(on_retain[fires], np.finfo(np.float64).tiny)
     if not fires.any():
         return ratio
     limit = np.percentile(ratio[fires], percentile, method="lower")

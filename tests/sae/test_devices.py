@@ -11,8 +11,11 @@ import torch
 from mmie.activations.storage import ActivationStore
 from mmie.sae.architectures import ARCHITECTURES
 from mmie.sae.attribution import attribute
+from mmie.sae.contexts import _strongest
 from mmie.sae.gibberish import statistics_of_texts
+from mmie.sae.item_statistics import latent_statistics
 from mmie.sae.options import SaeOptions
+from mmie.sae.picking import Sides, contrast_entry
 from mmie.sae.quality import measure_loss_recovered, measure_quality
 from mmie.sae.selection import Screen
 from mmie.sae.topk import TopKSAE
@@ -70,7 +73,7 @@ def test_passes_through_a_model_elsewhere_measure_what_they_do_here(
         found = statistics_of_texts(toy_model, toy_tokenizer, texts, {1: sae})
         effects = validate_picks(
             toy_model, toy_tokenizer, rows, sae, {"some": [3, 7, 11]}, table,
-            layer=1, forget=["hi"], retain=["en"], clamp=1.0,
+            layer=1, forget=["hi"], retain=["en"], residual_norm=1.0,
         )  # fmt: skip
         return [
             measure_loss_recovered(toy_model, toy_tokenizer, rows, sae, 1)["pooled"]["loss_sae"],
@@ -84,4 +87,29 @@ def test_passes_through_a_model_elsewhere_measure_what_they_do_here(
     there = measured()
     assert sae.w_dec.device.type == "cpu"
     for one, other in zip(here, there, strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+
+
+def test_stored_rows_are_scored_elsewhere_as_they_are_here(
+    write_store: Callable[..., ActivationStore], elsewhere: torch.device
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(80, 16)).astype(np.float32)
+    store = write_store({"hi": rows[:40], "en": rows[40:]})
+    sae = TopKSAE(16, 64, 4)
+    sae.initialise(torch.zeros(16), torch.Generator().manual_seed(0))
+    sae.requires_grad_(False)
+    sides = Sides(["hi"], ["en"])
+
+    def measured(sae: TopKSAE) -> list[Any]:
+        statistics = latent_statistics(sae, store, seed=0)
+        best = _strongest(sae, store, "hi", [1, 2], 3)
+        return [
+            statistics["hi"].mean,
+            contrast_entry(sae, statistics, sides, 3, layer=1)["scores"],
+            np.concatenate([latent.code for latent in best]),
+            measure_quality(sae, store)["pooled"]["fvu"],
+        ]
+
+    here = measured(sae)
+    for one, other in zip(here, measured(sae.to(elsewhere)), strict=True):
         assert np.allclose(one, other, atol=1e-6)

@@ -30,12 +30,11 @@ def test_the_clamp_equals_decoding_the_changed_codes_and_adding_the_error_back()
     for latent in chosen:
         changed[..., latent] = torch.where(codes[..., latent] > 0, -2.5, 0.0)
     expected = hidden + (changed - codes) @ sae.w_dec
-    found = clamp_of(sae, chosen, 2.5)(hidden, torch.ones(2, 5, dtype=torch.bool))
+    found = clamp_of(sae, chosen, 2.5, 1e9)(hidden, torch.ones(2, 5, dtype=torch.bool))
     assert torch.allclose(found, expected, atol=1e-5)
     silent = (codes[..., chosen] == 0).all(-1)
     assert silent.any() and torch.equal(found[silent], hidden[silent])
-    # Every position is above ten times a norm of next to nothing.
-    assert torch.equal(clamp_of(sae, chosen, 1e-6)(hidden, torch.ones(2, 5)), hidden)
+    assert torch.equal(clamp_of(sae, chosen, 2.5, 0.0)(hidden, torch.ones(2, 5)), hidden)
 
 
 def test_specific_means_beyond_random_on_forget_and_not_beyond_on_retain() -> None:
@@ -69,11 +68,12 @@ def test_effects_of_picks_and_random_sets_are_measured_on_both_sides(tiny_model:
     found = validate_picks(model, tokenizer, rows, sae, {"contrast": [1, 2, 3]}, score_table(sae), **common)
     effect = found["contrast"]
     # The same rows on both sides: the effects must be equal, and no pick can be specific to one.
+    assert effect["forget"] != 0
     assert effect["forget"] == effect["retain"] and effect["random_forget"] == effect["random_retain"]
     assert len(effect["random_forget"]) == 20 and len(set(effect["random_forget"])) > 1
     assert hook_count(model) == 0
-    nothing = {**common, "residual_norm": 1e-6}
-    idle = validate_picks(model, tokenizer, rows, sae, {"contrast": [1]}, score_table(sae), **nothing)
+    nothing = {**common, "largest_norm": 0.0}
+    idle = validate_picks(model, tokenizer, rows, sae, {"contrast": [1, 2, 3]}, score_table(sae), **nothing)
     assert idle["contrast"]["forget"] == 0 and not idle["contrast"]["specific"]
 
 

@@ -136,8 +136,10 @@ class _Module(backend_registration._DummyBackendModule):
         return 2
 
 
-def _register() -> None:
-    """Tell torch of the device; what `torch.tensor` needs of it comes before any dispatch."""
+def register() -> None:
+    """Tell torch of the device, once a process; what `torch.tensor` needs of it comes before any dispatch."""
+    if _kept:
+        return
     backend_registration._setup_privateuseone_for_python_backend(KIND, _Module(), _Hooks())
     library = torch.library.Library("aten", "IMPL")
 
@@ -165,8 +167,7 @@ _kept: list[Any] = []
 @contextmanager
 def pretended_device() -> Iterator[torch.device]:
     """The first of two devices that this machine pretends to have."""
-    if not _kept:
-        _register()
+    register()
     _Hooks.present = True
     try:
         with _Dispatch():
