@@ -55,7 +55,7 @@ class Model(Section):
     gpus: Positive = Field(
         1,
         description="GPUs of a job; with more than one the blocks are spread over all that it sees, "
-        "for models that one cannot hold.",
+        "for models that one cannot hold. Start Snakemake with as many (`--resources gpu=2`).",
     )
     threads: Positive = Field(1, description="CPU threads of a job; results are reproducible per value.")
     max_length: Annotated[int, Field(ge=2)] | None = Field(
