@@ -179,6 +179,8 @@ def hold_device(device: str) -> str:
     if not torch.cuda.is_available():
         if device == "auto":
             return "cpu"
+        if device == "balanced":
+            raise InputError("model.gpus: this job sees no GPU. Set model.gpus to 1, or give it some.")
         raise InputError(f"model.device: {device!r} is not here. Use `auto` or `cpu`.")
     if device == "balanced" and torch.cuda.device_count() < 2:
         raise InputError("model.gpus: this job sees one GPU. Set model.gpus to 1, or give it more.")

@@ -2,6 +2,20 @@
 #   snakemake --cores 2 --resources gpu=1 -- dose_response
 
 
+def dosed_arms():
+    """Configured arms whose strength can be varied after the fit."""
+    return [arm for arm in experiment.arms if "strength" in arm_options(arm)]
+
+
+def dose_tables():
+    """One table an arm: its first seed at several strengths."""
+    return [
+        results(f"dose/{arm}/seed{seed}.parquet")
+        for arm in dosed_arms()
+        for seed in seeds_of(arm)[:1]
+    ]
+
+
 rule dose_response:
     input:
         results("dose/dose.svg"),
@@ -12,8 +26,6 @@ rule dose_response:
 rule dose_figure:
     input:
         doses=dose_tables(),
-        # The figure has the report's colours and languages, which come from what a run has made.
-        page=results("report.html"),
         code=code("dose_figure"),
     output:
         figure=report(results("dose/dose.svg"), category="Dose and response"),
@@ -28,7 +40,8 @@ rule dose_figure:
         mem_mb=memory(1500),
         runtime=minutes(15),
     params:
-        config=experiment.model_dump(mode="json"),
+        arms=list(experiment.arms),
+        roles=experiment.roles,
     message:
         "Drawing dose and response"
     script:

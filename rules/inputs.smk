@@ -10,6 +10,7 @@ sys.path.insert(0, workflow.basedir)
 
 from mmie.configuration import read_configuration
 from mmie.errors import InputError
+from mmie.io import sha256_file
 from mmie.job import announce_workflow
 from mmie.provenance import code_files
 from mmie.training.memory import arm_megabytes
@@ -135,27 +136,6 @@ def seeds_of(arm):
         return max((seeds_of(part) for part in options["parts"]), key=len)
     trained = options["kind"] in TRAINING_ARMS
     return experiment.seeds if trained or is_control(options) else [0]
-
-
-def dosed_arms():
-    """Configured arms whose strength can be varied after the fit."""
-    return [arm for arm in experiment.arms if "strength" in arm_options(arm)]
-
-
-def dose_tables():
-    """One table an arm: its first seed at several strengths."""
-    return [
-        results(f"dose/{arm}/seed{seed}.parquet")
-        for arm in dosed_arms()
-        for seed in seeds_of(arm)[:1]
-    ]
-
-
-def made_on_request():
-    """What the targets outside a run have left so far: the report shows it without asking for it."""
-    tables = dose_tables()
-    searches = [results(f"sweep/{arm}/chosen.json") for arm in experiment.sweep.arms]
-    return [file for file in tables + searches if Path(file).exists()]
 
 
 def is_trained(options):

@@ -28,6 +28,7 @@ ROOT = DEFAULT_FILE.parent.parent
 DEFINED_IN = {
     "stage_options.py",
     "layer_options.py",
+    "model_options.py",
     "arm_options.py",
     "trained_arm_options.py",
     "configuration.py",

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from mmie.errors import InputError
 from mmie.io import seed_from
+from mmie.models.blocks import block_device, find_blocks
 from mmie.models.hooks import Edit, edit
 from mmie.models.prompts import Encoded, collate, encode_all, padding_id
 from mmie.training.forward import batch_nll
@@ -89,7 +90,7 @@ def ablations(
     """What `ablation_effect` summarises: every edit with the rise of each item's NLL, and the edits' size."""
     encoded = encode_items(tokenizer, rows, options)
     base = answer_nll(model, tokenizer, encoded)
-    v = direction.to(next(model.parameters()).device).float()
+    v = direction.to(block_device(find_blocks(model)[layer])).float()
     sizes: list[Tensor] = []
 
     def ablation(hidden: Tensor, keep: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from mmie.activations.storage import as_fp32
 from mmie.activations.tensor_file import TensorFile
 from mmie.errors import InputError
 from mmie.io import atomic_directory, stable_hash, write_json, write_parquet
-from mmie.models.blocks import Stream, block_device, check_layers, find_decoder, verify_blocks
+from mmie.models.blocks import Stream, check_layers, find_decoder, input_device, verify_blocks
 from mmie.models.hooks import capture
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ def extract_language(
     """
     options = options or ExtractionOptions()
     if rows.empty:
-        raise InputError(f"{directory}: no rows to extract. Check the filters of the data stage.")
+        raise InputError(
+            f"{directory}: no rows to extract. Check the filters of the data stage; a neighbour without rows "
+            "is no negative (`negatives`)."
+        )
     _, blocks = find_decoder(model)
     layers = sorted(options.layers) if options.layers is not None else list(range(len(blocks)))
     check_layers(blocks, layers)
@@ -291,7 +294,7 @@ def _run(
 ) -> None:
     """Run the decoder over all items, shortest first, and hand its block outputs to the writer."""
     decoder, _ = find_decoder(model)
-    device = block_device(model.get_input_embeddings())  # type: ignore[operator]
+    device = input_device(model)
     was_training = model.training
     model.eval()
     try:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from mmie.activations.causal import CausalOptions, answer_nll, beyond_chance, encode_items, random_unit
 from mmie.io import seed_from
+from mmie.models.blocks import input_device
 from mmie.models.hooks import capture, edit
 from mmie.models.prompts import Encoded, collate, encode_all, padding_id
 from mmie.training.forward import batch_nll
@@ -52,13 +53,15 @@ def match_pairs(
     facts = rng.permutation(sorted({fact for table in joined for fact in table["fact_id"]}))
     pairs: list[dict[str, str]] = []
     for fact in facts:
-        table = joined[len(pairs) % len(joined)]
-        own = table[table["fact_id"] == fact]
-        pair = _pair(own.iloc[int(rng.integers(len(own)))], table, rng) if len(own) else None
-        if pair:
-            pairs.append(pair)
-        if len(pairs) == count:
+        if len(pairs) >= count:
             break
+        turn = len(pairs) % len(joined)
+        for table in (*joined[turn:], *joined[:turn]):
+            own = table[table["fact_id"] == fact]
+            pair = _pair(own.iloc[int(rng.integers(len(own)))], table, rng) if len(own) else None
+            if pair:
+                pairs.append(pair)
+                break
     return pd.DataFrame(pairs, columns=list(COLUMNS))
 
 
@@ -153,6 +156,8 @@ def patch_layers(
         its interval) and `layers`: the row of the patch in `patching_effect`, those of its `controls`, the
         `largest_random` effect, and whether the patch is `beyond_random`: above the 95th percentile.
     """
+    if pairs.empty:
+        return {"pairs": 0, "reason": "layers.pairs is 0, or no questions of two languages match"}
     if len(pairs) < options.minimum_items:
         return {
             "pairs": len(pairs),
@@ -235,7 +240,7 @@ def _last_prompt_states(
     model: nn.Module, tokenizer: Any, prompts: Sequence[str], layers: Sequence[int]
 ) -> dict[int, Tensor]:
     """Output of each block at the last prompt token, [prompts, width] fp32 on the CPU."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     states: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     encoded = encode_all(tokenizer, prompts, [None] * len(prompts))
     for start in range(0, len(encoded), BATCH):

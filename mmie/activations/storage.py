@@ -101,7 +101,10 @@ class ActivationStore:
             self._items.append(item[keep])
             self.items.append(items)
             if not keep.any():
-                raise InputError(f"{directory}: no rows in split {split!r}. Check data.*_share.")
+                raise InputError(
+                    f"{directory}: no rows in split {split!r}. Check data.*_share, and `negatives` for a "
+                    "neighbour that is only measured."
+                )
         if any(identity != identities[0] for identity in identities):
             raise InputError(f"{root}: languages were extracted from different models. Extract them again.")
         self.identity: dict[str, str] = identities[0]

@@ -161,7 +161,7 @@ class SilenceTerm:
         before, keep = _base_streams(self.model, self.examples, rows, layers)
         now, _ = _streams(self.model, self.examples, rows, layers)
         values = [
-            entry.activity(now[layer][keep], before[layer][keep], self.lift)
+            entry.activity(*_kept(keep, now[layer], before[layer]), self.lift)
             for layer, entry in self.silenced.items()
         ]
         return item_sums(torch.stack([value.to(keep.device) for value in values]).mean(0), keep), None
@@ -185,7 +185,8 @@ class StreamTerm:
         before, keep = _base_streams(self.model, self.examples, rows, wanted)
         now, _ = _streams(self.model, self.examples, rows, wanted)
         distance = {
-            layer: hidden_distance(now[layer][keep], before[layer][keep]).to(keep.device) for layer in wanted
+            layer: hidden_distance(*_kept(keep, now[layer], before[layer])).to(keep.device)
+            for layer in wanted
         }
         held = torch.stack([distance[layer] for layer in self.layers]).mean(0)
         return item_sums(held + self.coherence * distance[self.last], keep), None
@@ -194,6 +195,12 @@ class StreamTerm:
 def _tokens(examples: Examples, rows: Sequence[int]) -> int:
     """Tokens but the first of each item, which is a sink and no text."""
     return sum(len(examples.encoded[row].ids) - 1 for row in rows)
+
+
+def _kept(keep: Tensor, now: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Kept positions of a block's stream, now and of the base; the mask may come from another block."""
+    here = keep.to(now.device)
+    return now[here], before[here]
 
 
 def _streams(

@@ -192,7 +192,7 @@ def streams_of_blocks(model: nn.Module, ids: Tensor, layers: list[int]) -> dict[
         return note
 
     handles = [blocks[at].register_forward_hook(watch(at), with_kwargs=True) for at in layers]
-    training, ids = model.training, ids.to(block_device(_embedding(model)))
+    training, ids = model.training, ids.to(input_device(model))
     model.eval()
     try:
         decoder(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)

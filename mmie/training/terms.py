@@ -220,10 +220,13 @@ class RetainTerm:
                 answer_logits(self.model, batch)
             streams.append(seen.hidden)
         before, now = streams
-        device = now[self.layers[0]].device
-        mask = batch.answer_mask[:, 1:].to(device)
-        values = [hidden_distance(now[at][:, :-1][mask], before[at][:, :-1][mask]) for at in self.layers]
-        return item_sums(torch.stack([value.to(device) for value in values]).mean(0), mask)
+        mask = batch.answer_mask[:, 1:]
+        values = []
+        for at in self.layers:
+            here = mask.to(now[at].device)
+            values.append(hidden_distance(now[at][:, :-1][here], before[at][:, :-1][here]))
+        device = values[0].device
+        return item_sums(torch.stack([value.to(device) for value in values]).mean(0), mask.to(device))
 
 
 def _mean(parts: list[Tensor], count: int) -> float:

@@ -178,6 +178,9 @@ def test_pairs_share_a_template_differ_in_answers_and_ask_each_dev_fact_once() -
         pairs, match_pairs(rows.sample(frac=1, random_state=1), ["hi", "hi_Latn"], ["en", "bn"], 20)
     )
     assert len(match_pairs(rows, ["hi"], ["en"], 3)) == 3
+    assert match_pairs(rows, ["hi"], ["en"], 0).empty
+    # A language without questions of its own leaves the others their turns.
+    assert len(match_pairs(rows, ["hi"], ["en", "xx"], 20)) == len(match_pairs(rows, ["hi"], ["en"], 20))
 
 
 def test_languages_without_common_items_or_templates_with_two_answers_give_no_pairs() -> None:

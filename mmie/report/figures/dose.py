@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
 from mmie.report import words
@@ -15,16 +17,29 @@ DASHES = ("", "stroke-dasharray:5 3", "stroke-dasharray:1.5 3", "stroke-dasharra
 
 
 def dose(inputs: ReportInputs) -> str:
+    """`draw_doses` of the report, empty when the target was never made."""
+    if inputs.doses.empty:
+        return ""
+    colours = {arm: colour for arm, (colour, _) in looks(inputs.studied, inputs.known).items()}
+    return draw_doses(inputs.doses, inputs.arms, inputs.roles, colours)
+
+
+def draw_doses(
+    table: pd.DataFrame,
+    order: Sequence[str],
+    roles: Mapping[str, Sequence[str]],
+    colours: Mapping[str, str] | None = None,
+) -> str:
     """One panel an arm: leak of forget and accuracy of retain languages on DEV, by share of the strength.
 
-    Empty when the target was never made.
+    Args:
+        table: of `mmie.report.stage_files.read_doses`.
+        order: of the arms; others come last.
+        roles: languages by role, of which `forget` and `retain` are drawn.
+        colours: colour token by arm, those of the report; None: black.
     """
-    table = inputs.doses
-    if table.empty:
-        return ""
     measured = set(table["arm"])
-    arms = [arm for arm in inputs.arms if arm in measured] + sorted(measured - set(inputs.arms))
-    look = looks(inputs.studied, inputs.known)
+    arms = [arm for arm in order if arm in measured] + sorted(measured - set(order))
     drawing = Svg("dose", WIDTH, "Dose and response: leak and accuracy by strength")
     columns = min(COLUMNS, len(arms))
     width = min(440.0, (WIDTH - LEFT - MARGIN - GAP * (columns - 1)) / columns)
@@ -43,7 +58,7 @@ def dose(inputs: ReportInputs) -> str:
             drawing.text(x(value), y.start + 16, words.number(value), kind="muted small", anchor="middle")
         if marks[0] <= 0 <= marks[-1]:
             drawing.line(x(0), y.start, x(0), y.end, kind="axis", style="stroke-dasharray:2 3")
-        _lines(drawing, inputs, own, x, y, look[arm][0] if arm in look else "ink")
+        _lines(drawing, roles, own, x, y, (colours or {}).get(arm, "ink"))
         drawing.text(left, y.start + 32, "share of the strength; 0 is off", kind="muted small")
     bands = -(-len(arms) // columns)
     bottom = bands * (HEAD + HEIGHT + FOOT)
@@ -55,8 +70,10 @@ def dose(inputs: ReportInputs) -> str:
     return drawing.render(bottom + 10)
 
 
-def _lines(drawing: Svg, inputs: ReportInputs, own: pd.DataFrame, x: Scale, y: Scale, colour: str) -> None:
-    sides = (("leak", inputs.roles["forget"], DASHES[0]), ("correct", inputs.roles["retain"], DASHES[1]))
+def _lines(
+    drawing: Svg, roles: Mapping[str, Sequence[str]], own: pd.DataFrame, x: Scale, y: Scale, colour: str
+) -> None:
+    sides = (("leak", roles["forget"], DASHES[0]), ("correct", roles["retain"], DASHES[1]))
     for score, languages, dash in sides:
         for language in languages:
             rows = own[(own["language"] == language) & own["share"].notna()].sort_values("share")
