@@ -7,6 +7,7 @@ configfile: "config/config.yaml"
 
 
 include: "rules/inputs.smk"
+include: "rules/on_request.smk"
 include: "rules/data.smk"
 include: "rules/atlas.smk"
 include: "rules/lid.smk"

@@ -2,20 +2,6 @@
 #   snakemake --cores 2 --resources gpu=1 -- dose_response
 
 
-def dosed_arms():
-    """Configured arms whose strength can be varied after the fit."""
-    return [arm for arm in experiment.arms if "strength" in arm_options(arm)]
-
-
-def dose_tables():
-    """One table an arm: its first seed at several strengths."""
-    return [
-        results(f"dose/{arm}/seed{seed}.parquet")
-        for arm in dosed_arms()
-        for seed in seeds_of(arm)[:1]
-    ]
-
-
 rule dose_response:
     input:
         results("dose/dose.svg"),

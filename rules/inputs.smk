@@ -10,7 +10,6 @@ sys.path.insert(0, workflow.basedir)
 
 from mmie.configuration import read_configuration
 from mmie.errors import InputError
-from mmie.io import sha256_file
 from mmie.job import announce_workflow
 from mmie.provenance import code_files
 from mmie.training.memory import arm_megabytes

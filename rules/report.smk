@@ -1,10 +1,3 @@
-def left_by_targets():
-    """Hashes of what targets outside a run have left: the report shows it, and never has it made."""
-    patterns = ("dose/*/seed*.parquet", "sweep/*/chosen.json", "judge/agreement.json")
-    files = sorted(file for pattern in patterns for file in glob.glob(results(pattern)))
-    return {file: sha256_file(file) for file in files}
-
-
 rule report:
     input:
         summary=results("summary/manifest.json"),
