@@ -117,11 +117,12 @@ def test_adding_a_language_reruns_what_that_language_needs(project: Project, tmp
     planned = project.planned("--configfile", str(without), str(change))
     assert planned["validate"] == planned["lengths"] == 1
     assert planned["evaluate_neighbour"] == 5
+    # Latents are picked against it too.
+    assert planned["activations"] == planned["features"] == 1
     assert not set(planned) & {
         "base",
         "oracle",
         "reference",
-        "activations",
         "layers",
         "sae",
         "arm",
@@ -232,6 +233,19 @@ def test_a_sweep_chooses_on_dev_and_says_how_all_trials_did(project: Project, tm
     assert project.planned("--configfile", "tests/e2e/reduced.yaml", str(wider), "--", "sweep") == {
         "sweep": 1, "sweep_choice": 1, "sweep_trial": 1,
     }  # fmt: skip
+
+
+def test_doses_end_in_a_figure_and_the_next_report_shows_them(project: Project, tmp_path: Path) -> None:
+    change = _overlay(tmp_path, {"arms": {"ablate": {"kind": "diff_means", "operation": "ablate"}}})
+    configured = ("--configfile", "tests/e2e/reduced.yaml", str(change))
+    ran = project.run(*configured, "--", "dose_response")
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-4000:]
+    table = pd.read_parquet(project.results / "dose" / "ablate" / "seed0.parquet")
+    assert set(table["split"]) == {"dev"}
+    assert {0.0, 1.0} < set(table["share"].dropna())
+    figure = (project.results / "dose" / "dose.svg").read_text(encoding="utf-8")
+    assert "ablate" in figure and "leak in Hindi" in figure
+    assert project.planned() == {"report": 1, "all": 1}
 
 
 def _overlay(folder: Path, content: dict, name: str = "change.yaml") -> Path:
