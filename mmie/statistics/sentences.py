@@ -43,6 +43,14 @@ def number(value: float) -> str:
     return shown.removeprefix("-") if float(shown) == 0.0 else shown
 
 
+def beside(value: float, limit: float) -> str:
+    """`number` of a value, with the decimals it takes to see on which side of a limit it is."""
+    shown, decimals = number(value), 3
+    while value != limit and decimals < 9 and float(shown) == float(number(limit)):
+        shown, decimals = f"{value:.{decimals}f}", decimals + 1
+    return shown
+
+
 def signed(value: float) -> str:
     """A change with its sign; 0 has none."""
     shown = number(value)
@@ -98,7 +106,7 @@ def _effect(test: Measurement, interval: str) -> str:
         word = "transfer (no oracle, taken as 0)"
     threshold = number(test.threshold)
     reached = _reaches(test)
-    said = f"{word} {number(test.estimate)} {interval} {'reaches' if reached else 'misses'} "
+    said = f"{word} {beside(test.estimate, test.threshold)} {interval} {'reaches' if reached else 'misses'} "
     said += threshold if test.direction == "at_least" else f"at most {threshold}"
     if reached and not test.rejected:
         return f"{said}, but the difference is not significant ({corrected(test.q)})."

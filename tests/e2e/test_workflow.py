@@ -241,7 +241,7 @@ def test_doses_end_in_a_figure_and_the_next_report_shows_them(project: Project, 
     ran = project.run(*configured, "--", "dose_response")
     assert ran.returncode == 0, (ran.stdout + ran.stderr)[-4000:]
     table = pd.read_parquet(project.results / "dose" / "ablate" / "seed0.parquet")
-    assert set(table["split"]) == {"dev"}
+    assert {"hi", "hi_Latn", "en", "bn"} == set(table["language"])
     assert {0.0, 1.0} < set(table["share"].dropna())
     figure = (project.results / "dose" / "dose.svg").read_text(encoding="utf-8")
     assert "ablate" in figure and "leak in Hindi" in figure

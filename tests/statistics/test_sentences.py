@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mmie.statistics.measurement import Measurement
-from mmie.statistics.sentences import language_name, number, reason, signed
+from mmie.statistics.sentences import beside, language_name, number, reason, signed
 
 TRANSFER = Measurement(
     "efficacy", "arm", "forget", "hi", "test", "leak", "transfer", "sign_flip", "at_least",
@@ -75,6 +75,14 @@ def test_languages_are_named_with_their_script() -> None:
 )
 def test_numbers(value: float, shown: str) -> None:
     assert number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.4, "0.40"), (0.5, "0.50"), (0.4996, "0.4996"), (0.49996, "0.49996"), (0.501, "0.501")],
+)
+def test_a_value_beside_its_limit_shows_on_which_side_it_is(value: float, shown: str) -> None:
+    assert beside(value, 0.5) == shown
 
 
 def test_changes_have_a_sign_and_zero_has_none() -> None:
