@@ -6,11 +6,13 @@ that a later job could take for a result.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,10 +46,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `path`; put it in the place of `path` when all went well."""
+    """Yield a temporary directory beside `path`; put it in the place of `path` when all went well.
+
+    What a killed process of this machine left of the same directory is removed first.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    _remove_abandoned(path)
+    prefix = f".{path.name}.{os.getpid()}@{socket.gethostname()}."
+    partial = Path(tempfile.mkdtemp(prefix=prefix, suffix=".partial", dir=path.parent))
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())
@@ -56,6 +63,18 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Partial directories may be many gigabytes; those of a live process or of another machine stay."""
+    import psutil
+
+    for left in path.parent.glob(
+        f".{glob.escape(path.name)}.*@{glob.escape(socket.gethostname())}.*.partial"
+    ):
+        process = left.name.removeprefix(f".{path.name}.").partition("@")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def write_json(path: str | Path, content: Any) -> None:

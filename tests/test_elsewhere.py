@@ -28,6 +28,8 @@ def test_mixing_devices_fails_as_on_a_gpu(elsewhere: torch.device) -> None:
         there.numpy()
     with pytest.raises(RuntimeError, match="same device"):
         here[torch.tensor([1]).to(elsewhere)]
+    with pytest.raises(RuntimeError, match="same device"):
+        there[torch.tensor([0, 1])] = torch.ones(2)
     assert there[torch.tensor([1])].device == elsewhere
     assert (there * torch.tensor(2.0)).device == elsewhere
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -84,3 +88,18 @@ def test_directory_hash_sees_names_and_contents(tmp_path):
     first = io.sha256_directory(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
     assert io.sha256_directory(tmp_path) != first
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_stays(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\nfrom mmie.io import atomic_directory\n"
+        "with atomic_directory(sys.argv[1]) as folder:\n"
+        "    (folder / 'half').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(io.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "arm")], check=False, env=environment)
+    assert len(list(tmp_path.glob(".arm.*.partial/half"))) == 1
+    with io.atomic_directory(tmp_path / "arm") as first, io.atomic_directory(tmp_path / "arm"):
+        assert first.is_dir()
+        assert not list(tmp_path.glob(".arm.*.partial/half"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["arm"]

@@ -103,7 +103,10 @@ def _common_device(func: Any, tensors: list[Tensor]) -> torch.device | None:
     # Numbers without a dimension may come from the processor, as may the places of an indexing.
     bound = [tensor for tensor in tensors if tensor.ndim]
     if name in INDEXING:
-        bound = [tensors[0], *(tensor for tensor in tensors[1:] if tensor.device.type == KIND)]
+        # The values that an assignment puts in must be where it puts them.
+        values = tensors[-1:] if name != INDEXING[0] and tensors[-1].ndim else []
+        there = [tensor for tensor in tensors[1:] if tensor.device.type == KIND]
+        bound = [tensors[0], *there, *values]
     devices = {tensor.device for tensor in bound or tensors}
     if name in MOVING:
         devices = {tensors[0].device}
