@@ -22,7 +22,11 @@ def test_links_lead_somewhere(document: str) -> None:
 def test_the_readme_is_short_and_names_every_rule_file() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) < 150
-    stages = {file.name for file in (ROOT / "rules").glob("*.smk")} - {"inputs.smk", "on_request.smk", "atlas.smk"}
+    stages = {file.name for file in (ROOT / "rules").glob("*.smk")} - {
+        "inputs.smk",
+        "on_request.smk",
+        "atlas.smk",
+    }
     assert set(re.findall(r"rules/(\w+\.smk)", text)) == stages
 
 
