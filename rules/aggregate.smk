@@ -5,7 +5,8 @@ rule hypotheses:
         results("logs/hypotheses.log"),
     benchmark:
         results("benchmarks/hypotheses.tsv")
-    # Before any result: jobs that score wait for it.
+    # Before any result: it needs nothing, so this makes it the first job. No job that scores has it as an input,
+    # or new hypotheses would have everything scored again.
     priority: 100
     conda:
         "../envs/mmie.yaml"

@@ -5,7 +5,6 @@ rule relearn:
         rows=rows(experiment.forget_languages),
         retain=rows(experiment.retain),
         parallel=rows(fitted_languages()),
-        hypotheses=ancient(results("hypotheses.json")),
         identifier=IDENTIFIER,
         code=code("relearn"),
     output:
@@ -43,7 +42,6 @@ if inference_attacks():
             arm=results("arms/{arm}/seed{seed}"),
             rows=rows(experiment.forget_languages),
             parallel=rows(fitted_languages()),
-            hypotheses=ancient(results("hypotheses.json")),
             identifier=IDENTIFIER,
             code=code("attack"),
         output:

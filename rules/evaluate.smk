@@ -7,7 +7,6 @@ rule evaluate:
         rows=rows(fitted_languages()),
         lengths=lengths(fitted_languages()),
         parallel=rows(fitted_languages()),
-        hypotheses=ancient(results("hypotheses.json")),
         identifier=IDENTIFIER,
         code=code("evaluate"),
     output:
@@ -44,7 +43,6 @@ use rule evaluate as evaluate_neighbour with:
         rows=results("data/{language}.parquet"),
         lengths=results("data/{language}.lengths.json"),
         parallel=rows(fitted_languages()),
-        hypotheses=ancient(results("hypotheses.json")),
         identifier=IDENTIFIER,
         code=code("evaluate"),
     output:

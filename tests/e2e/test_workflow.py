@@ -109,6 +109,21 @@ def test_changing_an_arm_reruns_that_arm_and_what_follows(project: Project, tmp_
     assert set(planned) <= {*sealed, "aggregate", "report", "all"}
 
 
+@pytest.mark.regression("DAT-31")
+def test_a_change_is_not_passed_over_because_the_corpora_are_checked_again(
+    project: Project, tmp_path: Path
+) -> None:
+    """Snakemake plans nothing behind an `ancient` input whose job runs again: here none is."""
+    arm = {"kind": "diff_means", "operation": "ablate"}
+    change = _overlay(tmp_path, {"arms": {"ablate": arm}, "decoding": {"max_new_tokens": 20}})
+    planned = project.planned("--configfile", "tests/e2e/reduced.yaml", str(change))
+    assert planned["check_corpora"] == 1
+    assert planned["evaluate"] == 6
+    assert "base" not in planned and "oracle" not in planned
+    alone = project.planned("--configfile", "tests/e2e/reduced.yaml", str(change), "--", "dose_response")
+    assert alone["arm"] == alone["dose"] == alone["dose_figure"] == 1
+
+
 def test_adding_a_language_reruns_what_that_language_needs(project: Project, tmp_path: Path) -> None:
     change = _overlay(tmp_path, {"data": {"corpora": {"pa": "data/atlas/pa.jsonl"}}})
     reduced = yaml.safe_load((project.folder / "tests/e2e/reduced.yaml").read_text())
