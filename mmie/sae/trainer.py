@@ -107,7 +107,7 @@ class Trainer:
         """Loss of rows [batch, width] and its gradients, without the decorrelation term."""
         sae, dead, weight = self.sae, self._next_dead(), self.options.auxiliary_weight
         if isinstance(sae, TopKSAE | BatchTopKSAE):
-            # The last step's gradients have served; a step in fresh memory takes half as long again.
+            # The last step's gradients have served; a step in fresh memory takes a third longer.
             last = sae.w_dec.grad, sae.w_enc.grad
             into = None if last[0] is None or last[1] is None else (last[0], last[1])
             return step_gradients(sae, x, self.variance, dead, weight, screen=self.screen, into=into)
