@@ -30,6 +30,7 @@ import psutil
 from mmie import __version__
 from mmie.errors import InputError
 from mmie.io import sha256_file, stable_hash, write_json
+from mmie.models.loading import SPREAD
 
 WORKFLOW = "MMIE_WORKFLOW"
 """Environment variable with the process of the workflow, its start and its namespace."""
@@ -179,10 +180,10 @@ def hold_device(device: str) -> str:
     if not torch.cuda.is_available():
         if device == "auto":
             return "cpu"
-        if device == "balanced":
+        if device == SPREAD:
             raise InputError("model.gpus: this job sees no GPU. Set model.gpus to 1, or give it some.")
         raise InputError(f"model.device: {device!r} is not here. Use `auto` or `cpu`.")
-    if device == "balanced" and torch.cuda.device_count() < 2:
+    if device == SPREAD and torch.cuda.device_count() < 2:
         raise InputError("model.gpus: this job sees one GPU. Set model.gpus to 1, or give it more.")
     if "SLURM_JOB_ID" in os.environ:
         # The cluster hands out devices; every job of it may call its own device 0.

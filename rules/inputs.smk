@@ -11,6 +11,7 @@ sys.path.insert(0, workflow.basedir)
 from mmie.configuration import read_configuration
 from mmie.errors import InputError
 from mmie.job import announce_workflow
+from mmie.models.loading import SPREAD
 from mmie.provenance import code_files
 from mmie.training.memory import arm_megabytes
 
@@ -300,7 +301,7 @@ def existing_autoencoders():
 
 
 def device_options():
-    device = "balanced" if experiment.model.gpus > 1 else experiment.model.device
+    device = SPREAD if experiment.model.gpus > 1 else experiment.model.device
     return {"device": device, "dtype": experiment.model.dtype}
 
 

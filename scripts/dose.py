@@ -21,7 +21,7 @@ parallel = [read_parquet(file) for file in given.rows]
 references = accepted_answers(parallel)
 identifier = build_identifier(pd.concat(parallel), references, **snakemake.params.language)
 chosen = pd.concat([choose_prompts(rows, params.prompts) for rows in parallel])
-# Strengths are chosen by looking at these curves, so TEST is not on them.
+# Who sees such curves is tempted to choose a strength by them, so TEST is not on them.
 chosen = chosen[(chosen["split"] == "dev") & (chosen["kind"] == "direct")].reset_index(drop=True)
 model, tokenizer = load_model(given.base, device=device, dtype=params.model["dtype"])
 
