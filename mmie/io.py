@@ -11,8 +11,8 @@ import hashlib
 import json
 import math
 import os
+import platform
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
-    prefix = f".{path.name}.{os.getpid()}@{socket.gethostname()}."
+    prefix = f".{path.name}.{os.getpid()}@{platform.node()}."
     partial = Path(tempfile.mkdtemp(prefix=prefix, suffix=".partial", dir=path.parent))
     try:
         yield partial
@@ -69,9 +69,7 @@ def _remove_abandoned(path: Path) -> None:
     """Partial directories may be many gigabytes; those of a live process or of another machine stay."""
     import psutil
 
-    for left in path.parent.glob(
-        f".{glob.escape(path.name)}.*@{glob.escape(socket.gethostname())}.*.partial"
-    ):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*@{glob.escape(platform.node())}.*.partial"):
         process = left.name.removeprefix(f".{path.name}.").partition("@")[0]
         if process.isdigit() and not psutil.pid_exists(int(process)):
             shutil.rmtree(left, ignore_errors=True)
