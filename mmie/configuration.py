@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from mmie.arm_options import Arm, Section, acts_by_hooks
+from mmie.arm_options import Arm, Section, StreamArm, acts_by_hooks
 from mmie.data.latin_forms import latin_forms
 from mmie.errors import InputError
 from mmie.layer_options import Layers
@@ -129,6 +129,19 @@ class Configuration(Section):
                     raise ValueError(
                         f"arms.{name}.parts: {part!r} acts on weights or has adapters; name it first"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_are_read(self) -> Configuration:
+        read = self.activations.layers
+        if read is None:
+            return self
+        for name, arm in self.arms.items():
+            wanted = arm.layers if isinstance(arm, StreamArm) else "selected"
+            if wanted == "all" or (isinstance(wanted, list) and not set(wanted) <= set(read)):
+                raise ValueError(
+                    f"arms.{name}.layers: {wanted!r} is not in activations.layers {read}. Add blocks there"
+                )
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mmie.arm_options import Positive, Section, Share
 
@@ -51,6 +51,11 @@ class Data(Section):
 class Activations(Section):
     """How the residual stream is read."""
 
+    layers: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None,
+        min_length=1,
+        description="Blocks to read and choose layers from; the forward ends after the last; null for all.",
+    )
     token_budget: Positive = Field(4096, description="Tokens, pads included, of one forward pass.")
     sink_factor: float = Field(10.0, gt=1, description="Rows above this many median norms are set aside.")
     max_tokens: Positive | None = Field(
@@ -59,6 +64,13 @@ class Activations(Section):
         "sampled, each split in its share. null for all.",
     )
     seed: int = Field(0, description="Seed of the sample that `max_tokens` asks for.")
+
+    @field_validator("layers")
+    @classmethod
+    def _each_once(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and len(set(value)) < len(value):
+            raise ValueError("a block comes twice. Name each once")
+        return None if value is None else sorted(value)
 
 
 class Sae(Section):

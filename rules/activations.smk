@@ -22,7 +22,7 @@ rule activations:
         options=settings("activations"),
         romanised=False,
     message:
-        "Reading the residual stream of every layer in {wildcards.language}"
+        "Reading the residual stream in {wildcards.language}"
     script:
         "../scripts/activations.py"
 
@@ -40,4 +40,4 @@ use rule activations as romanised_activations with:
         options=settings("activations"),
         romanised=True,
     message:
-        "Reading the residual stream of every layer in romanised {wildcards.language}"
+        "Reading the residual stream in romanised {wildcards.language}"

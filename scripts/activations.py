@@ -1,4 +1,4 @@
-"""Read the residual stream of every layer, for FIT and DEV prompts of one language, romanised on request."""
+"""Read the residual stream for FIT and DEV prompts of one language, romanised on request."""
 
 from pathlib import Path
 
@@ -30,5 +30,5 @@ job.manifest(
     config=dict(snakemake.params.options),
     inputs=[snakemake.input.rows],
     device=device,
-    details=report,
+    details={**report, "romanised": snakemake.params.romanised},
 )

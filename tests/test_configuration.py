@@ -37,6 +37,15 @@ def test_another_forget_language_is_one_changed_value():
         ({"neighbours": ["xx"]}, "neighbours: 'xx' has no corpus"),
         ({"negatives": ["en"]}, "negatives: 'en' is no neighbour. Name it in neighbours"),
         ({"negatives": ["pa"], "neighbours": ["ur"]}, "negatives: 'pa' is no neighbour"),
+        ({"activations": {"layers": [1, 1]}}, "activations.layers: .*a block comes twice. Name each once"),
+        (
+            {"activations": {"layers": [2, 1]}, "arms": {"cut": {"kind": "leace", "layers": [3]}}},
+            r"arms.cut.layers: \[3\] is not in activations.layers \[1, 2\]. Add blocks there",
+        ),
+        (
+            {"activations": {"layers": [1]}, "arms": {"cut": {"kind": "leace", "layers": "all"}}},
+            r"arms.cut.layers: 'all' is not in activations.layers \[1\]",
+        ),
         ({"statistics": {"resamples": 10}}, r"statistics.resamples: .*1000.*\(got 10\)"),
         ({"arms": {"x": {"kind": "lora", "rnk": 4}}}, "rnk: unknown key. Did you mean 'rank'"),
         ({"experiment": "../away"}, "experiment: .*pattern"),

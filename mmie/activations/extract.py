@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class ExtractionOptions:
     """How residual activations are read."""
 
-    layers: tuple[int, ...] | None = None
+    layers: Sequence[int] | None = None
     """Blocks to read; all when None."""
     token_budget: int = 4096
     """Tokens of one forward pass, pads included."""
@@ -101,7 +101,7 @@ def extract_language(
         )
     _, blocks = find_decoder(model)
     layers = sorted(options.layers) if options.layers is not None else list(range(len(blocks)))
-    check_layers(blocks, layers)
+    check_layers(blocks, layers, "activations.layers")
     items, rows, sampled = _within_budget(tokenise(tokenizer, rows), rows, directory, options)
     key = extraction_key(
         model,
@@ -125,6 +125,7 @@ def extract_language(
         write_parquet(partial / "items.parquet", _item_table(rows, items))
         report = {
             "key": key,
+            "blocks": len(blocks),
             "layers": layers,
             "hook_point": HOOK_POINT,
             "dtype": _stored_as(stream)[1],

@@ -82,15 +82,17 @@ class Placement:
 
 
 def placement(
-    layers: Sequence[int], count: int, rules: SelectionRules | None = None
+    layers: Sequence[int], count: int, rules: SelectionRules | None = None, *, blocks: int | None = None
 ) -> tuple[Placement, list[str]]:
     """Where `count` of a model's layers may lie under the rules, and what was excluded or relaxed, in words.
+
+    `layers` are those that were read; `blocks` is how many the model has, None where the last one was read.
 
     Raises:
         InputError: they do not fit.
     """
     rules, notes = rules or SelectionRules(), []
-    blocks = max(layers) + 1
+    blocks = max(layers) + 1 if blocks is None else blocks
     first, last = rules.exclude_first, rules.exclude_last
     if first is None:
         first = 2 if blocks >= 8 else int(blocks >= 4)
@@ -99,6 +101,8 @@ def placement(
     candidates = [layer for layer in sorted(layers) if first <= layer < blocks - last]
     if first or last:
         notes.append(f"first {first} and last {last} of {blocks} blocks are excluded")
+    if len(layers) < blocks:
+        notes.append(f"only blocks {', '.join(map(str, sorted(layers)))} were read")
     gap = 2 if rules.gap is None else rules.gap
     if rules.gap is None and not arrangements(candidates, count, gap) and count <= len(candidates):
         gap = 1

@@ -17,6 +17,7 @@ from mmie.activations.scoring import ScoringOptions, score_layers
 from mmie.activations.similarity import SIMILARITIES
 from mmie.activations.storage import load_sentences
 from mmie.errors import InputError
+from mmie.io import read_json
 
 Method = Literal["specific", "shared", "middle", "random"]
 SATURATED = 0.999
@@ -54,6 +55,7 @@ def select(
     method: Method = "specific",
     combination: Combination | None = None,
     rules: SelectionRules | None = None,
+    blocks: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The chosen layers and why.
@@ -76,6 +78,7 @@ def select(
         method: what makes a layer good.
         combination: weights of the components, and what half-samples decide.
         rules: which layers may be chosen together.
+        blocks: blocks of the model; None where the last one has scores.
         seed: of the random control.
 
     Returns:
@@ -88,7 +91,7 @@ def select(
     """
     rules, combination = rules or SelectionRules(), combination or Combination()
     layers = sorted(int(layer) for layer in scores["layer"].unique())
-    place, reasons = placement(layers, top_k, rules)
+    place, reasons = placement(layers, top_k, rules, blocks=blocks)
     found = {"method": method, "candidates": list(place.candidates), "gap": place.gap}
     if method in ("middle", "random"):
         return {
@@ -157,8 +160,10 @@ def select_layers(
         scores = pd.DataFrame({"layer": list(next(iter(sentences.values())))})
     else:
         scores = score_layers(sentences, items, forget=forget, options=scoring)
-    chosen = select(scores, top_k, method=method, combination=combination, rules=rules, seed=seed)
-    return scores, chosen
+    blocks = read_json(Path(next(iter(folders.values()))) / "extraction.json")["blocks"]
+    return scores, select(
+        scores, top_k, method=method, combination=combination, rules=rules, blocks=blocks, seed=seed
+    )
 
 
 def _without_evidence(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from mmie.activations.tensor_file import ELEMENTS
@@ -173,10 +174,41 @@ def longest_item(root: str | Path, languages: Sequence[str], split: str) -> int:
     return longest
 
 
+class StoredSentences(Mapping[int, np.ndarray]):
+    """Sentence vectors of some items of a language by layer, rising, each read anew from its file.
+
+    Raises:
+        InputError: no such file.
+    """
+
+    def __init__(self, path: Path, chosen: np.ndarray) -> None:
+        if not path.exists():
+            raise InputError(f"{path}: no such file. Run the activation stage first.")
+        self._path, self._chosen = path, chosen
+        with safe_open(path, "numpy") as file:
+            names = file.keys()
+        self._layers = sorted(int(name.removeprefix("layer")) for name in names)
+
+    def __getitem__(self, layer: int) -> np.ndarray:
+        if layer not in self._layers:
+            raise KeyError(layer)
+        with safe_open(self._path, "numpy") as file:
+            vectors: np.ndarray = file.get_tensor(f"layer{layer}")
+        return vectors[self._chosen]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+
 def load_sentences(
     folders: Mapping[str, str | Path], split: str | None = "fit"
-) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, pd.DataFrame]]:
+) -> tuple[dict[str, StoredSentences], dict[str, pd.DataFrame]]:
     """Sentence vectors {language: {layer: [items, width]}} and their items, of one split.
+
+    A layer is read when it is asked for and not held, so that memory does not grow with the depth.
 
     Args:
         folders: where the activations of each language were written.
@@ -185,7 +217,7 @@ def load_sentences(
     Raises:
         InputError: missing files, languages with different layers, no items left.
     """
-    sentences: dict[str, dict[int, np.ndarray]] = {}
+    sentences: dict[str, StoredSentences] = {}
     tables: dict[str, pd.DataFrame] = {}
     for language, folder in folders.items():
         directory = Path(folder)
@@ -193,11 +225,7 @@ def load_sentences(
         chosen = np.ones(len(items), bool) if split is None else (items["split"] == split).to_numpy()
         if not chosen.any():
             raise InputError(f"{directory}: no items in split {split!r}. Check data.*_share.")
-        stored = read_safetensors(directory / "sentences.safetensors")
-        sentences[language] = {
-            int(name.removeprefix("layer")): stored[name].numpy()[chosen]
-            for name in sorted(stored, key=lambda name: int(name.removeprefix("layer")))
-        }
+        sentences[language] = StoredSentences(directory / "sentences.safetensors", chosen)
         tables[language] = items[chosen].reset_index(drop=True)
     if len({tuple(by_layer) for by_layer in sentences.values()}) > 1:
         raise InputError(

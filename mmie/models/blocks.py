@@ -245,12 +245,12 @@ def neurons(block: nn.Module) -> nn.Module:
     return found[0]
 
 
-def check_layers(blocks: nn.ModuleList, layers: list[int]) -> None:
-    """Raise an InputError unless every layer is the index of a block, each once."""
+def check_layers(blocks: nn.ModuleList, layers: list[int], name: str = "layers") -> None:
+    """Raise an InputError that names the list, unless every layer is the index of a block, each once."""
     wrong = [layer for layer in layers if not 0 <= layer < len(blocks)]
     if wrong or len(set(layers)) != len(layers) or not layers:
         raise InputError(
-            f"layers {layers}: expected distinct indices from 0 to {len(blocks) - 1}. "
+            f"{name} {layers}: expected distinct indices from 0 to {len(blocks) - 1}. "
             "Correct the list of layers."
         )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mmie.activations.extract import ExtractionOptions, check_room, extract_language, length_buckets
+from mmie.activations.selection import select_layers
 from mmie.activations.storage import load_rows, load_sentences, open_rows
 from mmie.errors import InputError
 from mmie.io import read_json, read_parquet, read_safetensors
@@ -325,6 +327,37 @@ def test_extraction_stops_after_the_last_wanted_block(
     extract_language(model, tokenizer, item_rows(), tmp_path / "hi", ExtractionOptions(layers=(0,)))
     watch.remove()
     assert reached == [(1, 4)], "only the probe of four tokens that verifies the blocks"
+
+
+def test_layers_are_chosen_among_the_blocks_that_were_read(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    options = ExtractionOptions(layers=[2, 0])
+    for language in ("hi", "en"):
+        extract_language(tiny(), tokenizer, item_rows(), tmp_path / language, options)
+    folders = {language: tmp_path / language for language in ("hi", "en")}
+    scores, selected = select_layers(folders, forget=["hi"], method="middle")
+    assert scores["layer"].tolist() == [0, 2]
+    assert selected["candidates"] == [0, 2]
+    assert selected["layers"] == [0], "block 1 is the middle; of 0 and 2, equally near, the lower"
+    with pytest.raises(InputError, match=r"activations\.layers \[0, 3\]: .* from 0 to 2"):
+        extract_language(tiny(), tokenizer, item_rows(), tmp_path / "bn", ExtractionOptions(layers=[0, 3]))
+
+
+def test_sentence_vectors_are_held_by_nobody_but_the_reader(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    extract_language(tiny(), tokenizer, item_rows(), tmp_path / "hi")
+    sentences = load_sentences({"hi": tmp_path / "hi"}, "dev")[0]["hi"]
+    assert list(sentences) == [0, 1, 2]
+    stored = read_safetensors(tmp_path / "hi" / "sentences.safetensors")
+    vectors = sentences[1]
+    assert np.array_equal(vectors, stored["layer1"].numpy()[[2, 5, 8]])
+    held = weakref.ref(vectors)
+    del vectors
+    assert held() is None
+    with pytest.raises(KeyError):
+        sentences[3]
 
 
 def test_files_load_with_the_safetensors_library(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -37,3 +37,10 @@ def test_small_models_exclude_fewer_blocks_and_relax_the_distance_by_name() -> N
     assert placement(range(12), 2)[0] == Placement(tuple(range(2, 11)), 2, 2, 12)
     with pytest.raises(InputError, match="3 layers at distance 1 do not fit"):
         placement(range(4), 3, SelectionRules(gap=1))
+
+
+def test_with_some_blocks_read_the_range_and_the_middle_are_still_the_models() -> None:
+    place, notes = placement([0, 8, 12, 16, 27], 1, blocks=28)
+    assert place.candidates == (8, 12, 16)
+    assert place.middle() == [12], "14 is the middle of 28; of 12 and 16 the lower"
+    assert notes[-1] == "only blocks 0, 8, 12, 16, 27 were read"

@@ -13,6 +13,11 @@ from mmie.interventions import KINDS, load_intervention
 from mmie.interventions.interface import base_weights_hash
 
 
+def slow(*values: str) -> Any:
+    """A placement that adds little to the others."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.fixture
 def placed_logits() -> Any:
     """Logits of two rows of different length, on the processor."""
@@ -29,10 +34,10 @@ def placed_logits() -> Any:
 
 
 @pytest.mark.regression("ACT-30")
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("rest", [slow("elsewhere:0"), "elsewhere:1", slow("cpu")])
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_an_arm_acts_elsewhere_as_it_does_here(
-    kind: str, devices: int, talkative: Any, fitted: Any, placed_logits: Any, tmp_path: Path, elsewhere: Any
+    kind: str, rest: str, talkative: Any, fitted: Any, placed_logits: Any, tmp_path: Path, elsewhere: Any
 ) -> None:
     arm = fitted(kind)
     arm.save(tmp_path / "arm")
@@ -40,7 +45,7 @@ def test_an_arm_acts_elsewhere_as_it_does_here(
     with arm.applied(talkative) as changed:
         expected = placed_logits(changed)
     weights = base_weights_hash(talkative)
-    model = place(talkative, devices)
+    model = place(talkative, "elsewhere:0", rest)
     with load_intervention(tmp_path / "arm").applied(model) as changed:
         found = placed_logits(changed)
     assert torch.allclose(found, expected, atol=1e-4)
@@ -49,11 +54,21 @@ def test_an_arm_acts_elsewhere_as_it_does_here(
 
 
 @pytest.mark.regression("ACT-30")
+@pytest.mark.parametrize(
+    ("first", "rest"), [("elsewhere", "elsewhere"), ("elsewhere", "cpu"), slow("cpu", "elsewhere")]
+)
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_an_arm_is_fitted_elsewhere(
-    kind: str, talkative: Any, fitted: Any, placed_logits: Any, tmp_path: Path, elsewhere: Any
+    kind: str,
+    first: str,
+    rest: str,
+    talkative: Any,
+    fitted: Any,
+    placed_logits: Any,
+    tmp_path: Path,
+    elsewhere: Any,
 ) -> None:
-    model = place(talkative, 1)
+    model = place(talkative, first, rest)
     before = placed_logits(model)
     arm = fitted(kind)
     arm.save(tmp_path / "arm")

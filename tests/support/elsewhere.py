@@ -179,16 +179,18 @@ def pretended_device() -> Iterator[torch.device]:
         _Hooks.present = False
 
 
-def place(model: Any, devices: int) -> Any:
-    """Put a model on the pretended device, or all from its second block on, and what is before stays here."""
-    if devices == 1:
-        return model.to(KIND)
+def place(model: Any, first: str = KIND, rest: str = KIND) -> Any:
+    """Put a Llama's first block and what is before it on one device, all after it on another."""
+    if first == rest:
+        return model.to(first)
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
     decoder = model.model
-    first = [decoder.embed_tokens, decoder.rotary_emb, decoder.layers[0]]
-    for part in (*first, *decoder.layers[1:], decoder.norm, model.lm_head):
-        device = "cpu" if any(part is one for one in first) else KIND
+    head = [decoder.embed_tokens, decoder.rotary_emb, decoder.layers[0]]
+    for part, device in [
+        *((part, first) for part in head),
+        *((part, rest) for part in (*decoder.layers[1:], decoder.norm, model.lm_head)),
+    ]:
         add_hook_to_module(part.to(device), AlignDevicesHook(torch.device(device)))
     # As accelerate does with a device map: what the model returns is where its input was.
     add_hook_to_module(model, AlignDevicesHook(io_same_device=True))
