@@ -28,7 +28,7 @@ test: check  ## run every test but the slow ones and the SLURM one
 
 test-all: test test-slow test-slurm  ## the same, the slow ones and the SLURM test
 
-test-slow: $(STAMP)  ## train every arm and objective by the real command line
+test-slow: $(STAMP)  ## kill the workflow anywhere; train every arm and objective by the real command line
 	$(BIN)/python -m pytest -m slow
 
 test-slurm: $(STAMP)  ## drive a reduced experiment through a one-node SLURM (Debian, root)
