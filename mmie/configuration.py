@@ -134,15 +134,21 @@ class Configuration(Section):
     @model_validator(mode="after")
     def _layers_are_read(self) -> Configuration:
         read = self.activations.layers
-        if read is None:
-            return self
+        if read is not None and len(read) < self.layers.top:
+            raise ValueError(f"activations.layers: {read} are fewer than layers.top {self.layers.top}")
         for name, arm in self.arms.items():
-            wanted = arm.layers if isinstance(arm, StreamArm) else "selected"
-            if wanted == "all" or (isinstance(wanted, list) and not set(wanted) <= set(read)):
-                raise ValueError(
-                    f"arms.{name}.layers: {wanted!r} is not in activations.layers {read}. Add blocks there"
-                )
+            self._stored(f"arms.{name}", arm)
         return self
+
+    def _stored(self, place: str, arm: Any) -> None:
+        """Raise a ValueError where an arm is fitted on activations of blocks that are not read."""
+        read = self.activations.layers
+        wanted = arm.layers if isinstance(arm, StreamArm) else "selected"
+        if read is None or (isinstance(wanted, str) and wanted != "all"):
+            return
+        if wanted == "all" or not set(wanted) <= set(read):
+            remedy = "null reads all" if wanted == "all" else "Add blocks there"
+            raise ValueError(f"{place}.layers: {wanted!r} is not in activations.layers {read}. {remedy}")
 
     @model_validator(mode="after")
     def _sweep_is_possible(self) -> Configuration:
@@ -151,7 +157,7 @@ class Configuration(Section):
                 raise ValueError(f"sweep.arms: there is no arm {arm!r}")
             for trial in self.trials(arm):
                 try:
-                    TypeAdapter(Arm).validate_python(trial.options)
+                    self._stored(f"sweep.arms.{arm}", TypeAdapter(Arm).validate_python(trial.options))
                 except ValidationError as error:
                     problem = error.errors()[0]
                     key = ".".join(map(str, problem["loc"][1:]))

@@ -44,8 +44,17 @@ def test_another_forget_language_is_one_changed_value():
         ),
         (
             {"activations": {"layers": [1]}, "arms": {"cut": {"kind": "leace", "layers": "all"}}},
-            r"arms.cut.layers: 'all' is not in activations.layers \[1\]",
+            r"arms.cut.layers: 'all' is not in activations.layers \[1\]. null reads all",
         ),
+        (
+            {
+                "activations": {"layers": [1]},
+                "arms": {"cut": {"kind": "leace"}},
+                "sweep": {"arms": {"cut": {"grid": {"layers": [[1], [3]]}}}},
+            },
+            r"sweep.arms.cut.layers: \[3\] is not in activations.layers \[1\]",
+        ),
+        ({"activations": {"layers": [1]}, "layers": {"top": 2}}, r"\[1\] are fewer than layers.top 2"),
         ({"statistics": {"resamples": 10}}, r"statistics.resamples: .*1000.*\(got 10\)"),
         ({"arms": {"x": {"kind": "lora", "rnk": 4}}}, "rnk: unknown key. Did you mean 'rank'"),
         ({"experiment": "../away"}, "experiment: .*pattern"),
@@ -71,6 +80,13 @@ def test_every_problem_has_its_own_line_and_names_the_file():
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
     assert all(line.startswith("my.yaml: ") for line in lines)
+
+
+def test_arms_that_need_no_activations_may_lie_in_blocks_that_are_not_read():
+    arms = {"adapter": {"kind": "reft", "layers": [3]}, "cut": {"kind": "leace", "layers": [1]}}
+    configuration = read_configuration({**default(), "activations": {"layers": [2, 1]}, "arms": arms})
+    assert configuration.activations.layers == [1, 2]
+    assert configuration.arms["adapter"].layers == [3]
 
 
 def test_negatives_are_neighbours_and_stay_measured():

@@ -125,7 +125,7 @@ def extract_language(
         write_parquet(partial / "items.parquet", _item_table(rows, items))
         report = {
             "key": key,
-            "blocks": len(blocks),
+            "depth": len(blocks),
             "layers": layers,
             "hook_point": HOOK_POINT,
             "dtype": _stored_as(stream)[1],

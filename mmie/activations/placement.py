@@ -102,7 +102,7 @@ def placement(
     if first or last:
         notes.append(f"first {first} and last {last} of {blocks} blocks are excluded")
     if len(layers) < blocks:
-        notes.append(f"only blocks {', '.join(map(str, sorted(layers)))} were read")
+        notes.append(f"blocks that were read: {', '.join(map(str, sorted(layers)))}")
     gap = 2 if rules.gap is None else rules.gap
     if rules.gap is None and not arrangements(candidates, count, gap) and count <= len(candidates):
         gap = 1
@@ -110,7 +110,7 @@ def placement(
     if not arrangements(candidates, count, gap):
         raise InputError(
             f"layers.top: {count} layers at distance {gap} do not fit into blocks {candidates}. "
-            "Choose fewer layers."
+            "Choose fewer layers, or read more of them (activations.layers)."
         )
     return Placement(tuple(candidates), gap, count, blocks), notes
 

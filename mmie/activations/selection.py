@@ -15,9 +15,8 @@ from scipy.stats import kendalltau, rankdata
 from mmie.activations.placement import Placement, SelectionRules, placement
 from mmie.activations.scoring import ScoringOptions, score_layers
 from mmie.activations.similarity import SIMILARITIES
-from mmie.activations.storage import load_sentences
+from mmie.activations.storage import depth_of, load_sentences
 from mmie.errors import InputError
-from mmie.io import read_json
 
 Method = Literal["specific", "shared", "middle", "random"]
 SATURATED = 0.999
@@ -160,7 +159,7 @@ def select_layers(
         scores = pd.DataFrame({"layer": list(next(iter(sentences.values())))})
     else:
         scores = score_layers(sentences, items, forget=forget, options=scoring)
-    blocks = read_json(Path(next(iter(folders.values()))) / "extraction.json")["blocks"]
+    blocks = depth_of(next(iter(folders.values())))
     return scores, select(
         scores, top_k, method=method, combination=combination, rules=rules, blocks=blocks, seed=seed
     )

@@ -87,7 +87,7 @@ class ActivationStore:
             directory = Path(root) / language
             report = read_json(directory / "extraction.json")
             if layer not in report["layers"]:
-                raise InputError(f"{directory}: layer {layer} was not extracted. Extract it first.")
+                raise InputError(f"{directory}: layer {layer} was not read. Add it to activations.layers.")
             identities.append(report["identity"])
             self.median_norm[language] = report["median_norm"][str(layer)]
             self.sink_limit[language] = report["sink_factor"] * self.median_norm[language]
@@ -201,6 +201,18 @@ class StoredSentences(Mapping[int, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._layers)
+
+
+def depth_of(folder: str | Path) -> int:
+    """How many blocks the model has whose activations were written here, read or not.
+
+    Raises:
+        InputError: written by a version that did not say.
+    """
+    report = read_json(Path(folder) / "extraction.json")
+    if "depth" not in report:
+        raise InputError(f"{folder}: extraction.json has no `depth`. Extract again.")
+    return int(report["depth"])
 
 
 def load_sentences(

@@ -81,7 +81,8 @@ def _control(chosen: str, data: FitData, count: int, kind: str, seed: int) -> li
     if drawn is None:
         raise InputError(
             f"arm of kind {kind!r}: layers 'random': of blocks {list(place.candidates)} nothing but "
-            f"{list(data.layers)} could have been selected. Lower layers.top, or leave this control out."
+            f"{list(data.layers)} could have been selected. Lower layers.top, read more blocks "
+            "(activations.layers), or leave this control out."
         )
     return drawn
 

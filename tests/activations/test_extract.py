@@ -17,7 +17,7 @@ from mmie.activations.extract import ExtractionOptions, check_room, extract_lang
 from mmie.activations.selection import select_layers
 from mmie.activations.storage import load_rows, load_sentences, open_rows
 from mmie.errors import InputError
-from mmie.io import read_json, read_parquet, read_safetensors
+from mmie.io import read_json, read_parquet, read_safetensors, write_json
 from mmie.models.hooks import capture, hook_count
 from mmie.models.prompts import encode
 
@@ -34,12 +34,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny() -> LlamaForCausalLM:
+def tiny(blocks: int = 3) -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=34,
         hidden_size=16,
-        num_hidden_layers=3,
+        num_hidden_layers=blocks,
         num_attention_heads=2,
         num_key_value_heads=2,
         intermediate_size=32,
@@ -290,7 +290,7 @@ def test_the_store_reads_languages_as_one_sequence_by_split(
     extract_language(model, tokenizer, item_rows(6), tmp_path / "en", other)
     with pytest.raises(InputError, match="different models"):
         load_rows(tmp_path, 1, ["hi", "en"])
-    with pytest.raises(InputError, match="layer 2 was not extracted"):
+    with pytest.raises(InputError, match="layer 2 was not read"):
         load_rows(tmp_path, 2, ["hi"])
 
 
@@ -332,16 +332,22 @@ def test_extraction_stops_after_the_last_wanted_block(
 def test_layers_are_chosen_among_the_blocks_that_were_read(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    options = ExtractionOptions(layers=[2, 0])
+    model = tiny(blocks=5)
+    options = ExtractionOptions(layers=[3, 0, 1])
     for language in ("hi", "en"):
-        extract_language(tiny(), tokenizer, item_rows(), tmp_path / language, options)
+        extract_language(model, tokenizer, item_rows(), tmp_path / language, options)
     folders = {language: tmp_path / language for language in ("hi", "en")}
     scores, selected = select_layers(folders, forget=["hi"], method="middle")
-    assert scores["layer"].tolist() == [0, 2]
-    assert selected["candidates"] == [0, 2]
-    assert selected["layers"] == [0], "block 1 is the middle; of 0 and 2, equally near, the lower"
-    with pytest.raises(InputError, match=r"activations\.layers \[0, 3\]: .* from 0 to 2"):
-        extract_language(tiny(), tokenizer, item_rows(), tmp_path / "bn", ExtractionOptions(layers=[0, 3]))
+    assert scores["layer"].tolist() == [0, 1, 3]
+    assert selected["candidates"] == [1, 3], "3 is not the last of five blocks"
+    assert selected["layers"] == [1], "2 is the middle; of 1 and 3, equally near, the lower"
+    with pytest.raises(InputError, match=r"activations\.layers \[0, 5\]: .* from 0 to 4"):
+        extract_language(model, tokenizer, item_rows(), tmp_path / "bn", ExtractionOptions(layers=[0, 5]))
+    report = read_json(tmp_path / "hi" / "extraction.json")
+    del report["depth"]
+    write_json(tmp_path / "hi" / "extraction.json", report)
+    with pytest.raises(InputError, match="no `depth`"):
+        select_layers(folders, forget=["hi"], method="middle")
 
 
 def test_sentence_vectors_are_held_by_nobody_but_the_reader(

@@ -40,7 +40,9 @@ def test_small_models_exclude_fewer_blocks_and_relax_the_distance_by_name() -> N
 
 
 def test_with_some_blocks_read_the_range_and_the_middle_are_still_the_models() -> None:
-    place, notes = placement([0, 8, 12, 16, 27], 1, blocks=28)
-    assert place.candidates == (8, 12, 16)
+    place, notes = placement([0, 8, 12, 16], 1, blocks=28)
+    assert place.candidates == (8, 12, 16), "16 is not the last block"
     assert place.middle() == [12], "14 is the middle of 28; of 12 and 16 the lower"
-    assert notes[-1] == "only blocks 0, 8, 12, 16, 27 were read"
+    assert notes[-1] == "blocks that were read: 0, 8, 12, 16"
+    with pytest.raises(InputError, match=r"blocks \[\].*activations\.layers"):
+        placement([0, 1], 1, blocks=28)

@@ -205,7 +205,7 @@ def test_a_missing_file_is_named(project: Project, tmp_path: Path) -> None:
     assert "data/absent.jsonl" in result.stdout + result.stderr
 
 
-# The SLURM test kills a job too, and runs where this one does not.
+# Continuous integration has the SLURM test in its place, which kills a job too.
 @pytest.mark.slow
 def test_killed_anywhere_the_next_run_gives_the_same_summary(project: Project) -> None:
     before = project.summary()
