@@ -68,11 +68,14 @@ def test_an_arm_is_fitted_elsewhere(
     tmp_path: Path,
     elsewhere: Any,
 ) -> None:
+    with fitted(kind).applied(talkative) as changed:
+        expected = placed_logits(changed)
     model = place(talkative, first, rest)
     before = placed_logits(model)
     arm = fitted(kind)
     arm.save(tmp_path / "arm")
     with load_intervention(tmp_path / "arm").applied(model) as changed:
         during = placed_logits(changed)
-    assert during.isfinite().all()
+    # Adam turns a gradient that is rounding alone into a whole step: training all weights differs a little.
+    assert (during - expected).norm() <= 0.02 * (expected - before).norm() + 1e-3
     assert torch.equal(during, before) == (kind == "none")
