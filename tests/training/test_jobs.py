@@ -127,6 +127,7 @@ Path("resolved.json").write_text(experiment.model_dump_json())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.regression("TRN-26")
 def test_the_command_line_beats_the_experiment_the_model_file_and_the_defaults(tmp_path: Path) -> None:
     """One key of each type is set on one more level in each run; every level keeps what it alone sets."""

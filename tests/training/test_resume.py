@@ -42,7 +42,13 @@ EVERYTHING = PLAIN | {
 
 
 @pytest.mark.regression("RES-03", "RES-05", "RES-07")
-@pytest.mark.parametrize("training", [PLAIN | {"micro_batch": 2}, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize(
+    "training",
+    [
+        pytest.param(PLAIN | {"micro_batch": 2}, id="plain", marks=pytest.mark.slow),
+        pytest.param(EVERYTHING, id="everything"),
+    ],
+)
 def test_resume_after_sigkill_at_ten_random_micro_batches_is_bit_identical(
     training: dict[str, Any], tmp_path: Path
 ) -> None:
