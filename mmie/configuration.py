@@ -137,10 +137,10 @@ class Configuration(Section):
         if read is not None and len(read) < self.layers.top:
             raise ValueError(f"activations.layers: {read} are fewer than layers.top {self.layers.top}")
         for name, arm in self.arms.items():
-            self._stored(f"arms.{name}", arm)
+            self._check_stored(f"arms.{name}", arm)
         return self
 
-    def _stored(self, place: str, arm: Any) -> None:
+    def _check_stored(self, place: str, arm: Any) -> None:
         """Raise a ValueError where an arm is fitted on activations of blocks that are not read."""
         read = self.activations.layers
         wanted = arm.layers if isinstance(arm, StreamArm) else "selected"
@@ -157,7 +157,7 @@ class Configuration(Section):
                 raise ValueError(f"sweep.arms: there is no arm {arm!r}")
             for trial in self.trials(arm):
                 try:
-                    self._stored(f"sweep.arms.{arm}", TypeAdapter(Arm).validate_python(trial.options))
+                    self._check_stored(f"sweep.arms.{arm}", TypeAdapter(Arm).validate_python(trial.options))
                 except ValidationError as error:
                     problem = error.errors()[0]
                     key = ".".join(map(str, problem["loc"][1:]))
